@@ -17,14 +17,14 @@ def source_address(project: Path) -> str:
 
 def with_link(source: str, name: str, address: str) -> str:
     """The notebook with a line below its first cell. ``ValueError`` for an address that is not on GitHub."""
-    place = address.removeprefix("https://github.com/")
-    if place == address or place.count("/") != 1:
+    position = address.removeprefix("https://github.com/")
+    if position == address or position.count("/") != 1:
         raise ValueError(
             f"Colab opens notebooks of https://github.com/OWNER/NAME; Source in pyproject.toml is {address}."
         )
     notebook = json.loads(source)
     line = (
-        f"[Open in Colab]({COLAB}/{place}/blob/main/notebooks/{name}.ipynb). There, first run "
+        f"[Open in Colab]({COLAB}/{position}/blob/main/notebooks/{name}.ipynb). There, first run "
         f'`%pip install "mmlearn[notebooks] @ git+{address}"` in a cell of its own, and restart the session.'
     )
     notebook["cells"].insert(1, {"cell_type": "markdown", "id": "open-in-colab", "metadata": {}, "source": line})

@@ -22,7 +22,7 @@ from mmlearn.visualization.in_browser import as_bytes, write_for_browser
 HERE = Path(__file__).parent
 NOTEBOOK = HERE.parent / "notebooks" / "00_first_lesson.ipynb"
 TRAINED = "history"  # the name that the notebook gives to what training returns
-PICTURES = 24
+IMAGES = 24
 GROUND = 30  # of those of the test split
 
 
@@ -79,17 +79,17 @@ def to_tell_apart(sample: SceneSample) -> list[str]:
     return [sample.caption, sample.caption.replace(relation, opposite), exchanged, f"a {one.colour} {two.shape}"]
 
 
-def write(path: Path, system: nn.Module, tokenizer: Tokenizer, pictures: Image) -> None:
+def write(path: Path, system: nn.Module, tokenizer: Tokenizer, images: Image) -> None:
     """Write the model with what the page shows: the first scene to build on, the second to look for."""
-    samples = fetch(load("scenes", "test", seed=0), range(PICTURES))
+    samples = fetch(load("scenes", "test", seed=0), range(IMAGES))
     write_for_browser(
         path,
         system,
         tokenizer,
         torch.stack([sample.image for sample in samples]),
         [sample.caption for sample in samples],
-        mean=pictures.mean,
-        std=pictures.std,
+        mean=images.mean,
+        std=images.std,
         objects=[placed(sample) for sample in samples],
         scenes=kit(samples[0].image.shape[-1]),
         examples=to_try(samples[1]),

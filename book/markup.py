@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from mmlearn.foreign import in_markdown as text
+from mmlearn.escaping import in_markdown as text
 
 __all__ = ["table", "text"]
 

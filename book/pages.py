@@ -276,7 +276,7 @@ def data_page() -> str:
         counts = [(f"`{split}`", f"{len(part):,}", text(part[0].caption)) for split, part in samples.items()]
         parts.append(
             f"## {name}\n\n{text(make.shows[0].upper() + make.shows[1:])}.\n\n"
-            f"```{{image}} {name}.png\n:alt: pictures of {name} with their captions\n```\n\n"
+            f"```{{image}} {name}.png\n:alt: images of {name} with their captions\n```\n\n"
             f"- licence: {text(make.licence)}\n- on disk: {text(make.disk)}\n\n"
             + table(("split", "pairs", "first caption"), counts)
             + credits(ARCHIVES / name / "CREDITS.md")
@@ -304,11 +304,11 @@ def contact_sheet_png(name: str, count: int = 8) -> bytes:
     import torch
 
     from mmlearn.visualization import contact_sheet
-    from mmlearn.visualization.sheet import picture_of
+    from mmlearn.visualization.sheet import image_of
 
     samples = load(name, data_sets()[name].splits[0])
     chosen = fetch(samples, torch.linspace(0, len(samples) - 1, count).long().tolist())
-    sheet = contact_sheet([picture_of(sample) for sample in chosen], [sample.caption for sample in chosen], columns=4)
+    sheet = contact_sheet([image_of(sample) for sample in chosen], [sample.caption for sample in chosen], columns=4)
     png = io.BytesIO()
     sheet.savefig(png, metadata={"Software": None})
     return png.getvalue()

@@ -32,13 +32,13 @@ def texts(b: int, t: int) -> Batch:
     return {"tokens": tokens, "mask": torch.ones(b, t, dtype=torch.bool), "token_label": tokens}
 
 
-def pictures(b: int, t: int) -> Batch:
+def images(b: int, t: int) -> Batch:
     """Pictures with their classes, and no texts."""
     return {"image": torch.zeros(b, 3, 224, 224), "label": torch.zeros(b, dtype=torch.int64)}
 
 
 # Presets that read a part of what `mmlearn train` would give them, and that part.
-PARTS = {("perceiver-io", "language"): texts, ("perceiver-io", "fourier"): pictures}
+PARTS = {("perceiver-io", "language"): texts, ("perceiver-io", "fourier"): images}
 
 
 def published(name: str) -> list[str]:
@@ -58,7 +58,7 @@ def needs(name: str, preset: str) -> dict[str, Any]:
     if part := PARTS.get((name, preset)):
         with torch.device("meta"):
             system = recipe.make(config).train()
-        found = count_training(system, recipe.stages[0].turns, lambda b: [part(b, t)], precision=PRECISION)
+        found = count_training(system, recipe.stages[0].optimizer_steps, lambda b: [part(b, t)], precision=PRECISION)
     else:
         found = count(recipe, config, precision=PRECISION, text_length=t)
     ways = memory(found, BATCH, chunk=CHUNK)

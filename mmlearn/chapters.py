@@ -12,9 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from mmlearn.escaping import in_markdown, plain
 from mmlearn.files import written_whole
-from mmlearn.foreign import in_markdown, plain
-from mmlearn.names import choices
+from mmlearn.suggestions import suggest
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +68,7 @@ class Chapter:
 
     def __init__(self, name: str, *, scale: str = "laptop", seed: int = 0, data: str = ""):
         if scale not in SCALES:
-            raise ValueError(f"There is no scale {scale!r}; {choices(scale, SCALES)}.")
+            raise ValueError(f"There is no scale {scale!r}; {suggest(scale, SCALES)}.")
         self.name, self.scale, self.seed, self.data = name, scale, seed, data
         self.shrunk = scale == "gpu" and bool(os.environ.get(SHRUNK))
         self.folder = Path(os.environ.get("MMLEARN_RUN") or Path("runs") / name)
@@ -80,7 +80,7 @@ class Chapter:
     def settings(
         self, *, smoke: dict[str, Any], laptop: dict[str, Any], gpu: dict[str, Any], long: dict[str, Any] | None = None
     ) -> SimpleNamespace:
-        """Models, data, batches and steps of this run's scale, by name: the one place where a chapter decides them.
+        """Models, data, batches and steps of this run's scale, by name: the one position where a chapter decides them.
 
         ``long`` has what differs from ``laptop``. A shrunk ``gpu`` takes numbers from ``smoke``, divides the widths of
         a :class:`~mmlearn.layers.config.Config` by 8, and keeps everything else. ``ValueError`` where the scales do
@@ -184,11 +184,11 @@ class Chapter:
         """
         if scale != self.scale or self.shrunk or self.data:
             return
-        lines = {item.name: place for place, item in enumerate(self.results)}
+        lines = {item.name: position for position, item in enumerate(self.results)}
         for side, bounds in (("at_least", at_least), ("at_most", at_most)):
             for name, bound in bounds.items():
                 if name not in lines:
-                    raise ValueError(f"This run has no result {name!r}; {choices(name, list(lines))}.")
+                    raise ValueError(f"This run has no result {name!r}; {suggest(name, list(lines))}.")
                 self.results[lines[name]] = replace(self.results[lines[name]], **{side: bound})
 
     def _bound(self, bound: float | Mapping[str, float] | None) -> float | None:
@@ -206,7 +206,7 @@ class Chapter:
         names = names if isinstance(names, Mapping) else {name: name for name in names}
         told = {result.name: result for result in self.results}
         if missing := [name for name in names.values() if name not in told]:
-            raise ValueError(f"This run has no result {missing[0]!r} yet; {choices(missing[0], list(told))}.")
+            raise ValueError(f"This run has no result {missing[0]!r} yet; {suggest(missing[0], list(told))}.")
         kept = recorded(self.name)
         return bars(
             {shown: told[name].obtained for shown, name in names.items()},

@@ -16,7 +16,7 @@ import typer
 
 from mmlearn import exercise_commands, plan_command, train_command
 from mmlearn.console import Json, as_cell, one_line, say, show
-from mmlearn.foreign import plain
+from mmlearn.escaping import plain
 from mmlearn.train_command import tell, tell_notes
 
 app = typer.Typer(
@@ -33,11 +33,11 @@ app.command()(train_command.train)
 app.command()(plan_command.plan)
 
 
-def _tell_version(asked: bool) -> bool:
-    if asked:
+def _tell_version(given_options: bool) -> bool:
+    if given_options:
         print(version("mmlearn"))
         raise typer.Exit
-    return asked
+    return given_options
 
 
 @app.callback()
@@ -190,7 +190,7 @@ def evaluate(
 def generate(
     folder: Annotated[Path, typer.Argument(help="The output folder of mmlearn train.")],
     prompt: Annotated[str | None, typer.Option(help="What the text begins with, or is made of.")] = None,
-    picture: Annotated[list[Path] | None, typer.Option(help="What the text is about; may be given again.")] = None,
+    image: Annotated[list[Path] | None, typer.Option(help="What the text is about; may be given again.")] = None,
     num: Annotated[int, typer.Option(min=1, help="Texts, of each picture.")] = 1,
     strategy: Annotated[str, typer.Option(help="greedy, beam, sample, top-k or nucleus.")] = "greedy",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where draws start.")] = 0,
@@ -206,7 +206,7 @@ def generate(
     from mmlearn.training.writing import lines, write
 
     made = load_run(folder, system, ema)
-    rows = write(made, pictures=picture or [], prompt=prompt, num=num, strategy=strategy, seed=seed)
+    rows = write(made, images=image or [], prompt=prompt, num=num, strategy=strategy, seed=seed)
     show(rows, True) if as_json else print("\n".join(map(plain, lines(rows))))
 
 
@@ -274,14 +274,14 @@ def data_show(
     import torch
 
     from mmlearn.data import data_sets, fetch, load
-    from mmlearn.data.catalogue import asked
+    from mmlearn.data.catalogue import given_options
     from mmlearn.files import written_whole
     from mmlearn.visualization.sheet import check_sheet, write_sheet
 
     if output:
         check_sheet(output)
     split = split or (data_sets()[name].splits[0] if name in data_sets() else "train")
-    samples = load(name, split, **asked(name, language=language, skip_bad=skip_bad))
+    samples = load(name, split, **given_options(name, language=language, skip_bad=skip_bad))
     tell(samples)
     chosen = fetch(samples, torch.linspace(0, len(samples) - 1, min(count, len(samples))).long().tolist())
     tell_notes(samples)  # of what is heard in the sounds themselves, such as silence
@@ -361,8 +361,8 @@ def _told(error: BaseException, words: list[str]) -> str:
         return _as_typed(one_line(error), words)
     if hasattr(error, "format_message"):  # what typer raises for words that it does not understand
         text = one_line(error.format_message()) + _meant(words)
-        asked = getattr(getattr(error, "ctx", None), "command_path", "mmlearn")
-        return f"{text}{'' if text.endswith(('.', '?', '!')) else '.'} See {asked} --help."
+        given_options = getattr(getattr(error, "ctx", None), "command_path", "mmlearn")
+        return f"{text}{'' if text.endswith(('.', '?', '!')) else '.'} See {given_options} --help."
     kind = type(error).__name__
     if kind == "OutOfMemoryError":  # PyTorch's; what would fit, training has told already
         return "The device's memory is full: end what else holds some (nvidia-smi), or take a smaller model."

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mmlearn.foreign import in_json, plain
+from mmlearn.escaping import in_json, plain
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 

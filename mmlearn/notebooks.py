@@ -15,8 +15,8 @@ from typing import Any
 
 from mmlearn.chapters import PACKAGE, SCALES
 from mmlearn.files import written_whole
-from mmlearn.names import choices
 from mmlearn.progress import VARIABLE, shown_while_it_trains
+from mmlearn.suggestions import suggest
 
 # Left to itself, glibc hands large buffers back after each step and asks for them again; to keep them saves time.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
@@ -71,7 +71,7 @@ def find(number: str) -> Notebook:
         listed = ", ".join(f"{part.number} ({part.title})" for part in parts)
         raise ValueError(f"Chapter {number} is in {len(parts)} parts; choose from {listed}.")
     names = [name for chapter in known for name in (chapter.number, chapter.name)]
-    raise ValueError(f"There is no chapter {number!r}; {choices(number, names)}.")
+    raise ValueError(f"There is no chapter {number!r}; {suggest(number, names)}.")
 
 
 def run(
@@ -84,7 +84,7 @@ def run(
     fails, with the cell's own error in one line.
     """
     if scale not in SCALES:
-        raise ValueError(f"There is no scale {scale!r}; {choices(scale, SCALES)}.")
+        raise ValueError(f"There is no scale {scale!r}; {suggest(scale, SCALES)}.")
     if data and "DATA" not in _parameters(chapter.path):
         raise ValueError(f"{chapter.name} takes no data of your own; its data are made for its question.")
     try:
@@ -186,9 +186,9 @@ def _kept(output: dict[str, Any], count: int) -> dict[str, Any]:
     if "image/png" in output.get("data", {}):
         from PIL import Image
 
-        picture = Image.open(io.BytesIO(base64.b64decode(output["data"]["image/png"]))).convert("RGB")
+        image = Image.open(io.BytesIO(base64.b64decode(output["data"]["image/png"]))).convert("RGB")
         small = io.BytesIO()
-        picture.quantize(256, method=Image.Quantize.FASTOCTREE).save(small, "PNG", optimize=True)
+        image.quantize(256, method=Image.Quantize.FASTOCTREE).save(small, "PNG", optimize=True)
         output["data"]["image/png"] = base64.b64encode(small.getvalue()).decode()
     return output
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mmlearn.console import Json, say, show
-from mmlearn.foreign import in_json
+from mmlearn.escaping import in_json
 
 
 def plan(

@@ -109,7 +109,7 @@ def train(
         training |= _recorded(samples, stream, epoch_samples, workers)
         if first:
             _begin(output, made, samples, training, before, resume)
-        learning |= dict(turns=made.stage.turns, output=output)
+        learning |= dict(optimizer_steps=made.stage.optimizer_steps, output=output)
         options = TrainingOptions(**computing, **running, resume=bool(before))
         try:
             history = fit(made.system, samples, made.collate(seed=seed, augment=augment), **learning, options=options)

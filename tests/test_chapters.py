@@ -156,7 +156,7 @@ def test_a_control_is_held_at_its_scale_alone(chapter, tmp_path):
     refused("no result 'los'; did you mean 'loss'", runs["held"].hold, "laptop", at_least={}, at_most={"los": 1.0})
 
 
-def test_no_bound_holds_for_a_readers_own_pictures(chapter, tmp_path):
+def test_no_bound_holds_for_a_readers_own_images(chapter, tmp_path):
     one = chapter(data="holiday")
     one.result("R@1", 0.0, at_least=0.9)
     one.result("gap", 2.0, at_most={"laptop": 1})

@@ -146,11 +146,11 @@ def check_power(function):
         expect_number(function(base, exponent), base**exponent, "It is a power.", "use **.")
 
 
-def test_arguments_in_each_others_place_are_named():
+def test_arguments_in_each_others_position_are_named():
     told = failure(check_power, lambda exponent, base: base**exponent)
-    assert told.property.startswith("The arguments base and exponent have changed places. It is a power.")
+    assert told.property.startswith("The arguments base and exponent have changed positions. It is a power.")
     assert "keep the order of the stub" in told.hint
-    assert "changed places" not in str(failure(check_power, lambda base, exponent: base * exponent))
+    assert "changed positions" not in str(failure(check_power, lambda base, exponent: base * exponent))
 
 
 def test_a_stub_that_is_called_is_named():

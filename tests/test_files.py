@@ -8,7 +8,7 @@ from testing_tools import refused
 from mmlearn.files import remove, removed_on_failure, written_whole
 
 
-def test_what_is_written_takes_the_place_of_what_was_there(tmp_path):
+def test_what_is_written_takes_the_position_of_what_was_there(tmp_path):
     path = tmp_path / "a.json"
     path.write_text("before")
     with written_whole(path) as unfinished:

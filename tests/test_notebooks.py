@@ -189,9 +189,9 @@ def test_record_keeps_every_seed(tmp_path):
 
 
 def png(width):
-    picture, stream = Image.new("RGB", (width, width)), io.BytesIO()
-    picture.putdata([(x * 7 % 256, y * 5 % 256, (x + y) % 256) for y in range(width) for x in range(width)])
-    picture.save(stream, "PNG")
+    image, stream = Image.new("RGB", (width, width)), io.BytesIO()
+    image.putdata([(x * 7 % 256, y * 5 % 256, (x + y) % 256) for y in range(width) for x in range(width)])
+    image.save(stream, "PNG")
     return base64.b64encode(stream.getvalue()).decode()
 
 
@@ -201,7 +201,7 @@ def test_outputs_of_a_run_are_kept_in_the_chapter(tmp_path):
     clean = json.loads(path.read_text())
     ran = json.loads(path.read_text())
     ran["cells"].insert(1, cell("SEED = 3", tags=["injected-parameters"]))
-    picture = png(64)
+    image = png(64)
     ran["cells"][3] |= {
         "execution_count": 9,
         "metadata": {"papermill": {"duration": 3}},
@@ -217,7 +217,7 @@ def test_outputs_of_a_run_are_kept_in_the_chapter(tmp_path):
                 "output_type": "execute_result",
                 "execution_count": 9,
                 "metadata": {},
-                "data": {"image/png": picture, "text/plain": "Figure"},
+                "data": {"image/png": image, "text/plain": "Figure"},
             },
         ],
     }

@@ -150,7 +150,7 @@ def part(name):
     return Path(name).parts[0].removesuffix(".py")
 
 
-def test_every_part_of_the_library_has_its_place():
+def test_every_part_of_the_library_has_its_position():
     assert {part(name) for name in FILES} == {*MAY, "cli", "__init__", "__main__"}
 
 
@@ -227,7 +227,7 @@ def test_what_is_public_is_explained(name):
 # Randomness is an argument.
 
 DRAWS = {"rand", "randn", "randint", "randperm", "multinomial", "bernoulli", "normal", "rand_like", "randn_like"}
-IN_PLACE = {"uniform_", "normal_", "bernoulli_", "random_", "exponential_"}
+IN_POSITION = {"uniform_", "normal_", "bernoulli_", "random_", "exponential_"}
 
 
 def drawn_from_global_state(tree):
@@ -236,7 +236,7 @@ def drawn_from_global_state(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             owner, name = ast.unparse(node.func.value), node.func.attr
             given = any(keyword.arg == "generator" for keyword in node.keywords)
-            of_torch = ((owner == "torch" and name in DRAWS) or name in IN_PLACE) and not given
+            of_torch = ((owner == "torch" and name in DRAWS) or name in IN_POSITION) and not given
             of_numpy = owner in ("np.random", "numpy.random") and name not in ("get_state", "set_state", "default_rng")
             of_python = owner == "random" and name not in ("getstate", "setstate", "Random")
             if of_torch or of_numpy or of_python:

@@ -23,13 +23,13 @@ HUB_ID = "openai/clip-vit-base-patch32"
 def desk(tmp_path_factory):
     """A folder as a reader has it: pictures of his own, and the published model by its name."""
     folder = tmp_path_factory.mktemp("desk")
-    pictures = folder / "my_pictures"
-    pictures.mkdir()
-    with open(pictures / "captions.csv", "w", newline="") as file:
+    images = folder / "my_images"
+    images.mkdir()
+    with open(images / "captions.csv", "w", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(["image", "caption", "split"])
         for k in range(80):
-            Image.new("RGB", (70, 50), (3 * k, 255 - 3 * k, k)).save(pictures / f"{k}.png")
+            Image.new("RGB", (70, 50), (3 * k, 255 - 3 * k, k)).save(images / f"{k}.png")
             lines.writerow([f"{k}.png", f"colour {k}, plain", "train" if k < 70 else "test"])
     return folder
 
@@ -188,7 +188,7 @@ def test_every_chapter_is_in_the_table():
         assert f"(notebooks/{notebook.name})" in README, notebook.name
 
 
-def test_the_picture_of_the_lesson_is_shown_once_it_is_there():
+def test_the_image_of_the_lesson_is_shown_once_it_is_there():
     assert ("(book/_static/lesson.png)" in README) == (ROOT / "book" / "_static" / "lesson.png").is_file()
 
 

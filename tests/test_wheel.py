@@ -73,16 +73,16 @@ def test_it_holds_nothing_else(wheel):
 
 
 def test_installed_it_runs_far_from_the_checkout(wheel, tmp_path):
-    place = tmp_path / "installed"
-    options = ("--no-deps", "--no-index", "--target", str(place))
+    position = tmp_path / "installed"
+    options = ("--no-deps", "--no-index", "--target", str(position))
     run(sys.executable, "-m", "pip", "install", "--quiet", *options, str(wheel), cwd=tmp_path)
 
     def mmlearn(*arguments):
-        return run(sys.executable, "-m", "mmlearn", *arguments, cwd=tmp_path, PYTHONPATH=str(place))
+        return run(sys.executable, "-m", "mmlearn", *arguments, cwd=tmp_path, PYTHONPATH=str(position))
 
     asked = "import mmlearn.chapters as c; print(c.__file__, c.counted_presets()['clip']['ViT-B/32']['parameters'])"
-    where, parameters = run(sys.executable, "-c", asked, cwd=tmp_path, PYTHONPATH=str(place)).split()
-    assert where.startswith(str(place))
+    where, parameters = run(sys.executable, "-c", asked, cwd=tmp_path, PYTHONPATH=str(position)).split()
+    assert where.startswith(str(position))
     assert parameters == "151277313"
     assert "emoji" in mmlearn("data")  # the archives are read from the installed package
     mmlearn("start", "desk")

@@ -46,10 +46,10 @@ from mmlearn.objectives.cues import (
 def check_pair_similarity(function: Callable) -> None:
     """Each text with its own picture, from 0 to 1, whatever the lengths."""
     b, d = between(12, 16), between(3, 5)
-    text, picture = numbers(b, d), numbers(b, d)
-    got = expect_tensor(function(text, picture), (b,))
-    dot = (text * picture).sum(1)
-    cosine = dot / (text.norm(dim=1) * picture.norm(dim=1))
+    text, image = numbers(b, d), numbers(b, d)
+    got = expect_tensor(function(text, image), (b,))
+    dot = (text * image).sum(1)
+    cosine = dot / (text.norm(dim=1) * image.norm(dim=1))
     half = "half of 1 + the cosine."
     expect_not(got, cosine, "It must be from 0 to 1; here it is the cosine, which is from -1 to 1.", half)
     expect_not(got, (1 + dot) / 2, "Lengths must not matter; here the product is not divided by them.", half)
@@ -57,13 +57,13 @@ def check_pair_similarity(function: Callable) -> None:
     expect_not(got, (cosine.clamp(min=0), cosine.abs()), lost, half)
     expect_not(got, cosine.sigmoid(), "It must reach 0 and 1; here a sigmoid keeps it away from both.", half)
     same = agreement(function, pair_similarity)
-    same((text, picture), "It must be half of 1 + the cosine.", half)
+    same((text, image), "It must be half of 1 + the cosine.", half)
     with case("For numbers as small as 0.00001"):
-        same((1e-5 * text / text.abs().max(), picture), "Lengths must not matter.", "add nothing to the divisor.")
+        same((1e-5 * text / text.abs().max(), image), "Lengths must not matter.", "add nothing to the divisor.")
     zeros = "F.cosine_similarity does not divide by less than 10⁻⁸; a division by 0 gives NaN."
     with case("For vectors of zeros"):
-        same((0 * text, picture), "Similarity must be ½.", zeros)
-    expect_trains(function, text, picture, like=pair_similarity)
+        same((0 * text, image), "Similarity must be ½.", zeros)
+    expect_trains(function, text, image, like=pair_similarity)
 
 
 @task(
@@ -249,22 +249,22 @@ def check_destroy_numbers(function: Callable) -> None:
         expect_close(function(x, chance, 0.0), x, "Nothing must change.", least)
     below = x.masked_fill(chance < share, 0)
     expect_not(got, below, "Each row must lose equally many; here all with a chance below ν are lost.", least)
-    place = chance.argsort(1).argsort(1)
+    position = chance.argsort(1).argsort(1)
     rounded = "νn must be rounded; here what stands behind the point is cut off."
-    expect_not(got, x.masked_fill(place < k - 1, 0), rounded, "round(share * n).")
+    expect_not(got, x.masked_fill(position < k - 1, 0), rounded, "round(share * n).")
     most = "Those with the least chance must be lost; here those with the highest are."
-    expect_not(got, (x.masked_fill(place >= n - k, 0), x.masked_fill(place >= k, 0)), most, least)
-    kept = x.masked_fill(place < k, 0)
+    expect_not(got, (x.masked_fill(position >= n - k, 0), x.masked_fill(position >= k, 0)), most, least)
+    kept = x.masked_fill(position < k, 0)
     scaled = "What stays must be as it was; here it is made larger, as dropout does."
     expect_not(got, (kept / (1 - share), kept * n / (n - k)), scaled, "masked_fill alone.")
     where = "A row's own chances must tell; here all rows lose the same places."
-    expect_not(got, x.masked_fill(place[:1] < k, 0), where, least)
+    expect_not(got, x.masked_fill(position[:1] < k, 0), where, least)
     once = "argsort tells which number is the least, not how many are less; here it is taken once."
     expect_not(got, x.masked_fill(chance.argsort(1) < k, 0), once, least)
     same = agreement(function, destroy_numbers)
     same((x, chance, share), "What is lost must be 0, and all else as it was.", least)
     up = "νn must be rounded; here it is rounded up."
-    expect_not(function(x, chance, (k + 0.3) / n), x.masked_fill(place < k + 1, 0), up, "round(share * n).")
+    expect_not(function(x, chance, (k + 0.3) / n), x.masked_fill(position < k + 1, 0), up, "round(share * n).")
     same((x, chance, (k + 0.3) / n), "νn must be rounded.", "round(share * n).")
 
 

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 
 
-def pair_similarity(text, picture):
+def pair_similarity(text, image):
     # The cosine of each row with its own row: the product of both, divided by both lengths. From -1 to 1.
-    cosine = F.cosine_similarity(text, picture, dim=1)
+    cosine = F.cosine_similarity(text, image, dim=1)
     # Half of 1 + the cosine is from 0 to 1.
     return (1 + cosine) / 2
 
@@ -52,9 +52,9 @@ def destroy_numbers(x, chance, share):
     # How many numbers each row loses.
     count = round(share * x.shape[1])
     # The place of each chance among those of its row, counted from 0: argsort of argsort.
-    place = chance.argsort(dim=1).argsort(dim=1)
+    position = chance.argsort(dim=1).argsort(dim=1)
     # Those in the first places are lost.
-    return x.masked_fill(place < count, 0)
+    return x.masked_fill(position < count, 0)
 
 
 def cue_reconstruction(reconstruction, cues, mask):

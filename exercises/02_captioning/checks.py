@@ -169,8 +169,8 @@ def spatial_attention(
     score: Float[Tensor, "a"],
 ) -> Float[Tensor, "b p"]:
     """What the library's SpatialAttention computes with these weights."""
-    places = features.flatten(2).mT
-    return ((places @ key.T + bias + (hidden @ query.T)[:, None]).tanh() @ score).softmax(1)
+    positions = features.flatten(2).mT
+    return ((positions @ key.T + bias + (hidden @ query.T)[:, None]).tanh() @ score).softmax(1)
 
 
 @task(
@@ -188,9 +188,9 @@ def check_spatial_attention(function: Callable) -> None:
     given = numbers(b, c, rows, columns), numbers(b, d), numbers(a, c), numbers(a), numbers(a, d), numbers(a)
     features, hidden, key, bias, query, score = given
     got = expect_tensor(function(*given), (b, rows * columns))
-    places, ask = features.flatten(2).mT, (hidden @ query.T)[:, None]
+    positions, ask = features.flatten(2).mT, (hidden @ query.T)[:, None]
     whole = "softmax over places of tanh(key v + bias + query h) · score."
-    raw = (places @ key.T + bias + ask).tanh() @ score
+    raw = (positions @ key.T + bias + ask).tanh() @ score
     right = raw.softmax(1)
     expect_not(got, raw, "Weights of all places must add up to 1; here these are scores.", "softmax(1) at the end.")
     expect_not(got, raw.sigmoid(), "Weights of all places must add up to 1; here a sigmoid makes each.", whole)
@@ -198,9 +198,9 @@ def check_spatial_attention(function: Callable) -> None:
     expect_not(got, turned, "Places must stand row by row; here they stand column by column.", "flatten(2).")
     mixed = ((features.reshape(b, -1, c) @ key.T + bias + ask).tanh() @ score).softmax(1)
     expect_not(got, mixed, "Channels of a place must stay together; here a reshape mixes them.", "flatten(2).mT.")
-    blind = ((places @ key.T + bias).tanh() @ score).softmax(1)
+    blind = ((positions @ key.T + bias).tanh() @ score).softmax(1)
     expect_not(got, blind, "What was written must count; here h does not.", whole)
-    linear = ((places @ key.T + bias + ask) @ score).softmax(1)
+    linear = ((positions @ key.T + bias + ask) @ score).softmax(1)
     expect_not(got, linear, "A tanh must stand before the score; here none does.", "without it h would not matter.")
     agreement(function, spatial_attention)(given, "It must be the softmax over places.", whole)
     expect_trains(function, *given, like=spatial_attention)
@@ -224,7 +224,7 @@ def _of_channels(features: Tensor) -> Tensor:
     return F.normalize(features.abs().sum((2, 3)), p=1, dim=1)
 
 
-def _of_places(features: Tensor) -> Tensor:
+def _of_positions(features: Tensor) -> Tensor:
     return F.normalize(features.abs().sum(1).flatten(1), p=1, dim=1)
 
 
@@ -233,7 +233,7 @@ def _of_places(features: Tensor) -> Tensor:
     difficulty=3,
     minutes=20,
     example=by_hand(
-        torch.tensor([[[[1.0, 1.0]], [[2.0, 0.0]]]]), "channel-spatial", _of_channels, _of_places,
+        torch.tensor([[[[1.0, 1.0]], [[2.0, 0.0]]]]), "channel-spatial", _of_channels, _of_positions,
         gives=(torch.tensor([[[[1.5, 0.5]], [[3.0, 0.0]]]]), torch.tensor([[0.75, 0.25]])),
     ),
 )  # fmt: skip
@@ -249,14 +249,14 @@ def check_in_order(function: Callable) -> None:
     def spatial(features: Tensor) -> Tensor:
         return (features.flatten(2).mT @ u).softmax(1)
 
-    def weighed(order: str, by_channel: int = c, by_place: int = p, same: bool = False) -> Tensor:
+    def weighed(order: str, by_channel: int = c, by_position: int = p, same: bool = False) -> Tensor:
         y = x
         for kind in order.split("-"):
             ask = x if same else y
             if kind == "channel":
                 y = by_channel * channel(ask)[:, :, None, None] * y
             else:
-                y = by_place * spatial(ask).view(b, 1, rows, columns) * y
+                y = by_position * spatial(ask).view(b, 1, rows, columns) * y
         return y
 
     even = (lambda y: torch.full((b, c), 1 / c)), (lambda y: torch.full((b, p), 1 / p))

@@ -127,8 +127,8 @@ def check_bleu(function: Callable) -> None:
 
 def tf_idf(count: Int[Tensor, "t v"], in_references: Int[Tensor, "p s v"]) -> Float[Tensor, "t v"]:
     """As the library's Rarity weighs counts."""
-    pictures = (in_references > 0).any(1).sum(0)
-    return count * (math.log(len(in_references)) - pictures.clamp(min=1).log())
+    images = (in_references > 0).any(1).sum(0)
+    return count * (math.log(len(in_references)) - images.clamp(min=1).log())
 
 
 @task(
@@ -153,22 +153,22 @@ def check_tf_idf(function: Callable) -> None:
     def weigh(have: Tensor, of: int = p, use: Tensor = count) -> Tensor:
         return use * (math.log(of) - have.clamp(min=1).float().log())
 
-    pictures = (there > 0).any(1).sum(0)
+    images = (there > 0).any(1).sum(0)
     texts = weigh((there > 0).sum((0, 1)), p * s), weigh((there > 0).sum((0, 1)))
     expect_not(
         got, texts, "Pictures must be counted; here each of their texts is.", "(in_references > 0).any(1).sum(0)."
     )
     words = weigh(there.sum((0, 1))), weigh(there.sum((0, 1)), p * s)
     expect_not(got, words, "Pictures must be counted; here each time that it occurs is.", "any(1) before sum(0).")
-    once = weigh(pictures, use=(count > 0).long())
+    once = weigh(images, use=(count > 0).long())
     expect_not(got, once, "It counts as often as it occurs; here it counts once.", whole)
-    common = count * pictures.clamp(min=1).float().log()
+    common = count * images.clamp(min=1).float().log()
     expect_not(got, common, "What is rare must count more; here what is common does.", whole)
-    more = count * (math.log(p) - (1.0 + pictures).log())
+    more = count * (math.log(p) - (1.0 + images).log())
     expect_not(
         got, more, "An n-gram of no picture counts as one of one picture; here 1 is added to all.", "clamp(min=1)."
     )
-    plain = count * p / pictures.clamp(min=1)
+    plain = count * p / images.clamp(min=1)
     expect_not(got, plain, "It must be the logarithm of how rare it is; here there is none.", whole)
     agreement(function, tf_idf)((count, there), "It must be the count, times the logarithm of its rarity.", whole)
 

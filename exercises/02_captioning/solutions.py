@@ -37,9 +37,9 @@ def channel_attention(features, hidden, key, bias, query, score):
 
 def spatial_attention(features, hidden, key, bias, query, score):
     # Places row by row, each with all its channels: (b, p, c).
-    places = features.flatten(2).transpose(1, 2)
+    positions = features.flatten(2).transpose(1, 2)
     # Keys of all places, and what has been written, which asks all of them the same.
-    keys, asked = F.linear(places, key, bias), F.linear(hidden, query)
+    keys, asked = F.linear(positions, key, bias), F.linear(hidden, query)
     # Add both, a tanh, and one score for each place; softmax over places.
     return ((keys + asked[:, None]).tanh() @ score).softmax(1)
 
@@ -80,9 +80,9 @@ def bleu(candidates, references, n=4):
 
 def tf_idf(count, in_references):
     # A picture has an n-gram if one of its references does. Count the pictures that have each.
-    pictures = (in_references > 0).any(1).sum(0)
+    images = (in_references > 0).any(1).sum(0)
     # The logarithm of the number of pictures over those. An n-gram of no picture counts as one of a single picture.
-    rare = math.log(len(in_references)) - pictures.clamp(min=1).log()
+    rare = math.log(len(in_references)) - images.clamp(min=1).log()
     # How often it occurs, times how rare it is.
     return count * rare
 
@@ -99,11 +99,11 @@ def cider_d(candidates, references, n=4, sigma=6.0):
     total = 0.0
     for k in range(1, n + 1):
         # In how many pictures some reference has each k-gram: a set of k-grams for each picture, however many texts.
-        pictures = {}
+        images = {}
         for texts in references:
             for ngram in {one for text in texts for one in count_ngrams(text, k)}:
-                pictures[ngram] = pictures.get(ngram, 0) + 1
-        rare = {ngram: math.log(len(references) / have) for ngram, have in pictures.items()}
+                images[ngram] = images.get(ngram, 0) + 1
+        rare = {ngram: math.log(len(references) / have) for ngram, have in images.items()}
         for candidate, texts in zip(candidates, references):
             # Weights of a text: how often it has each k-gram, times the logarithm of how rare that is.
             unknown = math.log(len(references))

@@ -28,13 +28,13 @@ from mmlearn.models.question_answering.memory_network import position_encoding
 
 
 def pointwise_fusion(
-    picture: Float[Tensor, "b f"],
+    image: Float[Tensor, "b f"],
     question: Float[Tensor, "b k"],
-    picture_weight: Float[Tensor, "d f"],
+    image_weight: Float[Tensor, "d f"],
     question_weight: Float[Tensor, "d k"],
 ) -> Float[Tensor, "b d"]:
     """What the classifier of the library's LSTM + CNN reads; there the weights are layers with biases."""
-    return torch.tanh(picture @ picture_weight.T) * torch.tanh(question @ question_weight.T)
+    return torch.tanh(image @ image_weight.T) * torch.tanh(question @ question_weight.T)
 
 
 @task(
@@ -220,13 +220,13 @@ def check_position_encoding(function: Callable) -> None:
     for words, shape in (("For a batch of sentences", (b, t)), ("For a batch of lists of sentences", (2, b, t))):
         with case(words):
             mask = F.pad(some_of(*shape, real=torch.arange(b) + 2), (1, 0))  # so that real words are not the first ones
-            places = mask.shape[-1]
+            positions = mask.shape[-1]
             got = expect_tensor(function(mask, d), (*mask.shape, d))
             count, real = mask.sum(-1)[..., None, None], mask[..., None]
             k = torch.arange(1, d + 1) / d
 
-            def made(place: Tensor, k: Tensor = k) -> Tensor:
-                return (1 - place) - k * (1 - 2 * place)
+            def made(position: Tensor, k: Tensor = k) -> Tensor:
+                return (1 - position) - k * (1 - 2 * position)
 
             j = mask.cumsum(-1)[..., None]
             right = made(j / count)
@@ -237,8 +237,8 @@ def check_position_encoding(function: Callable) -> None:
             expect_not(got, made((j - 1) / count) * real, "j must begin at 1; here it begins at 0.", one)
             from_0 = made(j / count, torch.arange(d) / d) * real
             expect_not(got, from_0, "k must begin at 1; here it begins at 0.", "torch.arange(1, width + 1).")
-            expect_not(got, made(j / places) * real, "J counts words that are real; here it counts all places.", one)
-            every = torch.arange(1, places + 1)[:, None] / count
+            expect_not(got, made(j / positions) * real, "J counts words that are real; here it counts all places.", one)
+            every = torch.arange(1, positions + 1)[:, None] / count
             expect_not(got, made(every) * real, "j counts words that are real; here it counts all places.", one)
             expect_close(got, right * real, "It must be (1 - j/J) - (k/d)(1 - 2j/J).", one)
     with case("For a sentence without words"):

@@ -3,12 +3,12 @@
 import torch
 
 
-def pointwise_fusion(picture, question, picture_weight, question_weight):
+def pointwise_fusion(image, question, image_weight, question_weight):
     # Bring both to one width, and each between -1 and 1 by a tanh.
-    picture = torch.tanh(picture @ picture_weight.T)
+    image = torch.tanh(image @ image_weight.T)
     question = torch.tanh(question @ question_weight.T)
     # Multiply number by number.
-    return picture * question
+    return image * question
 
 
 def prior_guesses(kind, train_kind, train_answer):

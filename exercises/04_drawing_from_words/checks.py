@@ -281,10 +281,12 @@ def check_other_captions(function: Callable) -> None:
     rows, differs = expect_parts(function(caption_id), "rows", "differs")
     rows, differs = expect_whole(rows, (b,)), expect_boolean(differs, (b,))
     expect(((rows >= 0) & (rows < b)).all(), f"Rows must be from 0 to {b - 1}.", "in a circle: % b.")
-    place = torch.arange(b)
+    position = torch.arange(b)
     circle = "of the b rows (i + 0) % b, (i + 1) % b, … the first whose caption_id is another."
     expect(
-        not torch.equal(rows, (place + 1) % b), "The caption must be another; the next row may have the same.", circle
+        not torch.equal(rows, (position + 1) % b),
+        "The caption must be another; the next row may have the same.",
+        circle,
     )
     expect((caption_id[rows] != caption_id).all(), "The caption of each row that is chosen must be another.", circle)
     wanted = other_captions(caption_id)

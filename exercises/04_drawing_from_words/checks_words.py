@@ -43,10 +43,10 @@ def check_word_attention(function: Callable) -> None:
     over_words = "softmax(-1) over the words; what is no word gets a score so low that nothing is left."
     expect(not weights[1, :, t - 2 :].any(), "Padding must get no weight.", over_words)
     scores = (queries @ words.mT).masked_fill(~mask[:, None], -1e9)
-    places = scores.softmax(1)
+    positions = scores.softmax(1)
     expect_not(
         weights[0],
-        places[0],
+        positions[0],
         "Each place must spread its weight over words; here each word does over places.",
         over_words,
     )
@@ -127,14 +127,14 @@ def check_word_region_scores(function: Callable) -> None:
 
 def damsm_loss(
     regions: Float[Tensor, "b p d"],
-    picture: Float[Tensor, "b d"],
+    image: Float[Tensor, "b d"],
     words: Float[Tensor, "b t d"],
     sentence: Float[Tensor, "b d"],
     mask: Bool[Tensor, "b t"],
     sharpness: tuple[float, float, float] = (5.0, 5.0, 10.0),
 ) -> Float[Tensor, ""]:
     """The library's two losses of DAMSM, by words and by the sentence, added up."""
-    return sum(damsm(regions, picture, words, sentence, mask, sharpness=sharpness).values())
+    return sum(damsm(regions, image, words, sentence, mask, sharpness=sharpness).values())
 
 
 @task(
@@ -155,8 +155,8 @@ def check_damsm_loss(function: Callable) -> None:
 
     def cost(ways: tuple = (0.5, 0.5), kinds: tuple = (1, 1), third: float = sharpness[2], unit: bool = True) -> Tensor:
         found = []
-        for regions, picture, words, sentence, mask, sharp in draws:
-            x, y = (F.normalize(each, dim=-1) if unit else each for each in (picture, sentence))
+        for regions, image, words, sentence, mask, sharp in draws:
+            x, y = (F.normalize(each, dim=-1) if unit else each for each in (image, sentence))
             total = 0.0
             for weight, scores in zip(kinds, (word_region_scores(regions, words, mask, sharp[:2])[0], x @ y.T)):
                 own = torch.arange(b)

@@ -81,13 +81,13 @@ def word_region_scores(regions, words, mask, sharpness=(5.0, 5.0)):
     return fits.logsumexp(dim=-1) / sharpness[1], weights
 
 
-def damsm_loss(regions, picture, words, sentence, mask, sharpness=(5.0, 5.0, 10.0)):
+def damsm_loss(regions, image, words, sentence, mask, sharpness=(5.0, 5.0, 10.0)):
     # How well each picture shows the words of each text: (pictures, texts).
     by_words = word_region_scores(regions, words, mask, sharpness[:2])[0]
     # How well each whole picture fits each whole sentence: the cosine.
-    by_sentence = F.normalize(picture, dim=-1) @ F.normalize(sentence, dim=-1).T
+    by_sentence = F.normalize(image, dim=-1) @ F.normalize(sentence, dim=-1).T
     # Picture i and text i are a pair.
-    own, loss = torch.arange(len(picture), device=picture.device), 0
+    own, loss = torch.arange(len(image), device=image.device), 0
     for scores in (by_words, by_sentence):
         # Sharpened by γ₃ they are logits. Each row is a picture that picks its text, each column a text that picks its
         # picture; the mean of both.

@@ -236,10 +236,10 @@ def _speaker(script: Tensor, v: int) -> Callable:
     noise[..., 12] = 0.9  # the end is hardly ever the least likely
 
     def next_logits(tokens: Tensor) -> Tensor:
-        row, place = tokens[:, 0].clamp(max=len(script) - 1), tokens.shape[1]
-        scores = noise[row, place].clone()
-        if place < script.shape[1]:
-            scores[torch.arange(len(tokens)), script[row, place]] += 3
+        row, position = tokens[:, 0].clamp(max=len(script) - 1), tokens.shape[1]
+        scores = noise[row, position].clone()
+        if position < script.shape[1]:
+            scores[torch.arange(len(tokens)), script[row, position]] += 3
         return scores
 
     return next_logits

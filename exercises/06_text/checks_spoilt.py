@@ -59,9 +59,9 @@ def check_swap_segments(function: Callable) -> None:
     first[:2] = second[:2] = torch.tensor([2, 6])  # the first row, which is swapped, has padding, and the second none
     first[2], second[2] = 2, 5  # of a swapped row the types change where its segments differ in length
     t = int((1 + first + second).max())
-    place = torch.arange(t)
-    real = place < (1 + first + second)[:, None]
-    kind = ((place > first[:, None]) & real).long()
+    position = torch.arange(t)
+    real = position < (1 + first + second)[:, None]
+    kind = ((position > first[:, None]) & real).long()
     tokens = torch.randint(10, 2**30, (b, t)).masked_fill(~real, 0)
     tokens[:, 0] = 1
     swapped = torch.arange(b) % 2 == 0
@@ -152,8 +152,8 @@ def check_sample_replacements(function: Callable) -> None:
     expect_seeded(lambda seed: draw(logits, seed))
 
 
-def _only(place: int, label: Tensor) -> Tensor:
-    return label.masked_fill(torch.arange(label.shape[1]) != place, -100)
+def _only(position: int, label: Tensor) -> Tensor:
+    return label.masked_fill(torch.arange(label.shape[1]) != position, -100)
 
 
 def _check_odds(draw: Callable) -> None:
@@ -175,16 +175,16 @@ GAPS, SPANS = torch.tensor([11, 12, 99, 15, 98]), torch.tensor([99, 13, 14, 98, 
 def _texts() -> list[tuple[str, Tensor, Tensor]]:
     """Texts and what is hidden: usual ones, and those at the edges."""
     n = between(10, 15)
-    places = {
+    positions = {
         "With spans at both ends": [*range(2), *range(5, 7), n - 1],
         "With single tokens": [1, 3, 5],
         "With nothing hidden": [],
         "With everything hidden": [*range(n)],
     }
     texts = []
-    for words, places_hidden in places.items():
+    for words, positions_hidden in positions.items():
         hidden = torch.zeros(n, dtype=torch.bool)
-        hidden[places_hidden] = True
+        hidden[positions_hidden] = True
         texts.append((words, torch.randint(10, 2**30, (n,)), hidden))
     return texts
 

@@ -22,7 +22,7 @@ from mmlearn.exercises import (
 from mmlearn.exercises.inputs import between, first_of, seeded, uniform
 from mmlearn.generation.decoding import beam_search, sampling_probabilities
 from mmlearn.objectives import draw_spans
-from mmlearn.objectives.masked import choose_places
+from mmlearn.objectives.masked import choose_positions
 
 # By what odds a token is drawn.
 
@@ -101,7 +101,7 @@ ALIKE = 0.05  # of rows, at most: two lowest chances that are equal, which is se
 
 
 @task(
-    choose_places,
+    choose_positions,
     difficulty=4,
     minutes=20,
     example=by_hand(
@@ -112,7 +112,7 @@ ALIKE = 0.05  # of rows, at most: two lowest chances that are equal, which is se
         says="one of the first two places",
     ),
 )
-def check_choose_places(function: Callable) -> None:
+def check_choose_positions(function: Callable) -> None:
     """Each possible place by chance, one anyway, and words whole."""
 
     def choose(possible: Tensor, share: float, seed: Generator | None = None, words: Tensor | None = None):

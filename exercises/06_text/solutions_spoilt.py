@@ -67,15 +67,15 @@ def fill_spans(corrupted, target, first_sentinel):
 def permute_sentences(text, ends, *, generator):
     # Cut the places, not the tokens, behind each end.
     sentences, sentence = [], []
-    for place, end in enumerate(ends.tolist()):
-        sentence.append(place)
+    for position, end in enumerate(ends.tolist()):
+        sentence.append(position)
         # What follows the last end is a sentence too.
-        if end or place == len(text) - 1:
+        if end or position == len(text) - 1:
             sentences.append(sentence)
             sentence = []
     # Any order of the sentences, all as likely.
     order = torch.randperm(len(sentences), generator=generator).tolist()
-    source = torch.tensor([place for i in order for place in sentences[i]])
+    source = torch.tensor([position for i in order for position in sentences[i]])
     # The tokens are those of the places.
     return text[source], source, len(text)
 

@@ -19,7 +19,7 @@ def sampling_probabilities(logits, *, temperature=1.0, top_k=None, top_p=1.0):
     return torch.zeros_like(odds).scatter(1, token, odds)
 
 
-def choose_places(possible, probability, generator, words=None):
+def choose_positions(possible, probability, generator, words=None):
     # One random number for each place.
     chance = torch.rand(possible.shape, generator=generator)
     # A word has one chance: every place takes the number of the first place of its word.
@@ -52,10 +52,10 @@ def draw_spans(length, *, generator, share=0.15, mean_length=3.0):
     # Cut the kept ones into one part more; at both ends a part may be empty, so cut two more and take one off each.
     gaps = parts(length - hidden + 2, spans + 1)
     # A gap, a span, a gap, a span.
-    place = gaps[0] - 1
+    position = gaps[0] - 1
     for span, gap in zip(lengths, gaps[1:]):
-        masked[place : place + span] = True
-        place += span + gap
+        masked[position : position + span] = True
+        position += span + gap
     return masked
 
 

@@ -38,10 +38,10 @@ def recall_at(k, similarity, positives=None):
     found = []
     for above, bad, good in zip(better.tolist(), wrong.tolist(), right.tolist()):
         # So many places are left for the level items.
-        places = max(int(k - above), 0)
+        positions = max(int(k - above), 0)
         # The probability to miss with every one of them: each place takes one wrong item away, without putting back.
         missed = 1.0
-        for m in range(places):
+        for m in range(positions):
             missed *= max(bad - m, 0) / max(bad + good - m, 1)
         found.append(1 - missed)
     # The mean over queries.

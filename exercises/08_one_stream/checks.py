@@ -209,9 +209,9 @@ def _check_short_texts(hide: Callable, ordinary: Tensor, special: list[int]) -> 
             "A text with anything to hide must have something hidden.",
             "where no draw is low enough, hide the place with the lowest draw.",
         )
-        for place in range(1, 5):
+        for position in range(1, 5):
             hint = "the place of the lowest draw, among those that can be hidden."
-            expect_share(hidden[some, place], 1 / 4, "The one that is hidden anyway must be any of four.", hint)
+            expect_share(hidden[some, position], 1 / 4, "The one that is hidden anyway must be any of four.", hint)
 
 
 @task(

@@ -33,7 +33,7 @@ def region_batch(b: int = 3, classes: int = 6) -> tuple[Tensor, Tensor, Tensor]:
     return torch.randn(b, p, classes), (2 * torch.randn(b, p, classes)).softmax(-1), masked
 
 
-def check_places(function: Callable, reference: Callable, formula: str) -> None:
+def check_positions(function: Callable, reference: Callable, formula: str) -> None:
     """Hidden regions alone count, all the same; none costs 0."""
     draws = [region_batch() for _ in range(3)]
     others = []
@@ -90,7 +90,7 @@ def check_masked_region_regression(function: Callable) -> None:
         f"Where each of {f} features is off by 2, the loss must be {f} · 2²: a sum over features.",
         "the squared length, without a root; a mean over hidden regions, and not over features or other regions.",
     )
-    check_places(function, masked_region_regression, "It must be the mean squared distance")
+    check_positions(function, masked_region_regression, "It must be the mean squared distance")
 
 
 @task(
@@ -121,7 +121,7 @@ def check_masked_region_classification(function: Callable) -> None:
         "cross_entropy with class numbers, argmax(-1), as its target.",
     )
     formula = "It must be the mean of -log softmax at the detector's first choice"
-    check_places(function, masked_region_classification, formula)
+    check_positions(function, masked_region_classification, formula)
     _check_certain(function, masked_region_classification, classes, masked)
 
 
@@ -157,7 +157,7 @@ def check_masked_region_kl(function: Callable) -> None:
         certain = F.one_hot(classes.argmax(-1), c).float()
         hint = 'a sum over classes, a mean over hidden regions: reduction="sum", then divide by their number.'
         expect_log(function(torch.zeros_like(logits), certain, masked), c, "c", hint)
-    check_places(function, masked_region_kl, "It must be Σ c log(c / softmax)")
+    check_positions(function, masked_region_kl, "It must be Σ c log(c / softmax)")
     _check_certain(function, masked_region_kl, classes, masked)
 
 

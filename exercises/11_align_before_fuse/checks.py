@@ -213,14 +213,14 @@ def check_queue_positions(function: Callable) -> None:
     """Rows go over the oldest ones, and round and round."""
 
     def both(pointer: int, n: int, size: int) -> tuple[list[int], int]:
-        places, moved = expect_parts(function(torch.tensor([pointer]), n, size), "places", "pointer")
-        return expect_whole(places, (n,)).tolist(), int(expect_whole(moved, (1,)))
+        positions, moved = expect_parts(function(torch.tensor([pointer]), n, size), "places", "pointer")
+        return expect_whole(positions, (n,)).tolist(), int(expect_whole(moved, (1,)))
 
     size, n, start = between(12, 19), between(3, 5), between(2, 5)
-    places, pointer = both(start, n, size)
+    positions, pointer = both(start, n, size)
     expect(
-        places == list(range(start, start + n)),
-        f"With the oldest row at {start}, {n} rows must go to {start} … {start + n - 1}; these go to {places}.",
+        positions == list(range(start, start + n)),
+        f"With the oldest row at {start}, {n} rows must go to {start} … {start + n - 1}; these go to {positions}.",
         "from the pointer on, one after another.",
     )
     expect(
@@ -229,10 +229,10 @@ def check_queue_positions(function: Callable) -> None:
         "the pointer moves by as many rows as were written.",
     )
     start = size - 2
-    places, pointer = both(start, n, size)
+    positions, pointer = both(start, n, size)
     expect(
-        places == [(start + i) % size for i in range(n)],
-        f"{n} rows from {start} on must go round the end of a queue of {size}; these go to {places}.",
+        positions == [(start + i) % size for i in range(n)],
+        f"{n} rows from {start} on must go round the end of a queue of {size}; these go to {positions}.",
         f"after place {size - 1} comes place 0: % size.",
     )
     expect(
@@ -240,11 +240,13 @@ def check_queue_positions(function: Callable) -> None:
         f"The pointer must go round as well, to {(start + n) % size}; this says {pointer}.",
         "% size; to begin again at 0 would lose count of what was written after the end.",
     )
-    places, pointer = both(size - n, n, size)
+    positions, pointer = both(size - n, n, size)
     expect(pointer == 0, f"After the last place the pointer must be 0; this says {pointer}.", "there is no place size.")
     with case("As many rows as the queue holds"):
-        places, pointer = both(start, size, size)
-        expect(sorted(places) == list(range(size)), "Each place must be written once.", "the whole circle, from there.")
+        positions, pointer = both(start, size, size)
+        expect(
+            sorted(positions) == list(range(size)), "Each place must be written once.", "the whole circle, from there."
+        )
         expect(pointer == start, "The pointer must come back to where it was.", "once round.")
     with case("A queue of more than 2²⁴ rows"):
         got = both(2**24 + 1, 2, 2**25)

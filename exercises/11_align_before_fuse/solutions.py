@@ -38,9 +38,9 @@ def distilled_targets(teacher_logits, positives, alpha):
 
 def queue_positions(pointer, n, size):
     # From the pointer on, one after another, and round the end of the queue with %.
-    places = (pointer + torch.arange(n)) % size
+    positions = (pointer + torch.arange(n)) % size
     # The pointer moves by n, and goes round as well.
-    return places, (pointer + n) % size
+    return positions, (pointer + n) % size
 
 
 def hard_negatives(similarity, positives, generator):
@@ -64,10 +64,10 @@ def box_of_map(maps, grid, threshold=0.5):
     for weights in maps:
         # Patches that are high enough, as pairs of row and column.
         high = (weights >= threshold * weights.max()).nonzero().flatten().tolist()
-        high = {(place // columns, place % columns) for place in high}
+        high = {(position // columns, position % columns) for position in high}
         # Grow from the highest patch: look at its eight neighbours, at theirs, and so on, as far as they are high.
-        place = int(weights.argmax())
-        found = {(place // columns, place % columns)}
+        position = int(weights.argmax())
+        found = {(position // columns, position % columns)}
         waiting = list(found)
         while waiting:
             row, column = waiting.pop()

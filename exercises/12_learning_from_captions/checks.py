@@ -58,21 +58,23 @@ def check_backwards(function: Callable) -> None:
     tokens, mask = texts(b, t, v)
     tokens = tokens + v * torch.arange(t)  # no two alike in a row
     got = expect_whole(function(tokens, mask), (b, t))
-    places = "real token i of a text of n takes its token from place n - 1 - i; gather takes tokens from places."
+    positions = "real token i of a text of n takes its token from place n - 1 - i; gather takes tokens from places."
     flipped = tokens.flip(1)
     expect(
-        not torch.equal(got, flipped), "Padding must stay at the end; here whole rows are turned, and it leads.", places
+        not torch.equal(got, flipped),
+        "Padding must stay at the end; here whole rows are turned, and it leads.",
+        positions,
     )
     expect(not torch.equal(got, tokens.flip(0)), "Texts must be turned; here the batch is.", "the axis of tokens is 1.")
-    expect(not torch.equal(got, tokens), "Texts must be turned; these are as they were.", places)
+    expect(not torch.equal(got, tokens), "Texts must be turned; these are as they were.", positions)
     inner = tokens.clone()
     for row, real in enumerate(mask.sum(1).tolist()):
         inner[row, 1 : real - 1] = tokens[row, 1 : real - 1].flip(0)
     ends = "Start and end must change places as well; here they stay, and only what is between them is turned."
     expect(not torch.equal(got, inner), ends, "the backward writer begins with the token that ends captions.")
     expect((got >= 0).all(), "All must be tokens of the text; here are negative numbers.", "where padding is, too.")
-    expect(torch.equal(got[~mask], tokens[~mask]), "Padding must stay as it is, whatever its number.", places)
-    expect(torch.equal(got, backwards(tokens, mask)), "Each real token must take its place from behind.", places)
+    expect(torch.equal(got[~mask], tokens[~mask]), "Padding must stay as it is, whatever its number.", positions)
+    expect(torch.equal(got, backwards(tokens, mask)), "Each real token must take its place from behind.", positions)
     with case("Without a mask"):
         expect(torch.equal(function(tokens), flipped), "The whole row must be turned.", "None: everything is real.")
 
@@ -181,8 +183,8 @@ def seq2seq_mask(
     """Who may see whom where regions stand before words."""
     real = torch.cat([region_mask, mask], 1)
     n, p = real.shape[1], region_mask.shape[1]
-    picture = torch.arange(n) < p
-    writes = picture | (torch.ones(n, n, dtype=torch.bool).tril() & ~picture[:, None])
+    image = torch.arange(n) < p
+    writes = image | (torch.ones(n, n, dtype=torch.bool).tril() & ~image[:, None])
     return (writes | ~seq2seq[:, None, None]) & real[:, None]
 
 

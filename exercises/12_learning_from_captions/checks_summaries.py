@@ -69,12 +69,12 @@ def check_forget_gate(function: Callable) -> None:
     expect_trains(function, text, seen, weight, bias, like=forget_gate)
 
 
-TEXT_ENCODER, DECODER, PICTURE_ENCODER, TABLE_ENCODER = range(4)
+TEXT_ENCODER, DECODER, IMAGE_ENCODER, TABLE_ENCODER = range(4)
 
 
 def what_learns(part: Int[Tensor, "n"], phase: int) -> Bool[Tensor, "n"]:
     """Which parameters learn in a phase, by the part that they belong to."""
-    learns = {1: [TEXT_ENCODER, DECODER], 2: [PICTURE_ENCODER, TABLE_ENCODER], 3: list(range(4))}
+    learns = {1: [TEXT_ENCODER, DECODER], 2: [IMAGE_ENCODER, TABLE_ENCODER], 3: list(range(4))}
     return torch.isin(part, torch.tensor(learns[phase]))
 
 
@@ -96,7 +96,7 @@ def check_what_learns(function: Callable) -> None:
         held = "The decoder must stay as it is: others are to speak its language."
         expect(not second[part == DECODER].any(), held, "not 1.")
         expect(not second[part == TEXT_ENCODER].any(), "The text encoder must stay: no text is read.", "not 0.")
-        expect(second[part == PICTURE_ENCODER].all(), "The picture encoder must learn.", "part 2.")
+        expect(second[part == IMAGE_ENCODER].all(), "The picture encoder must learn.", "part 2.")
         expect(
             second[part == TABLE_ENCODER].all(), "The table encoder must learn, as that of pictures does.", "part 3."
         )

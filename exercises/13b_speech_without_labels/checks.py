@@ -91,7 +91,7 @@ def check_mask_spans(function: Callable) -> None:
         f"{int(one.sum(1).min())} to {int(one.sum(1).max())}.",
         "a start is drawn from 0 … frames - length, so that the whole span fits; it hides length frames.",
     )
-    first, last = (int(place) for place in one.int().argmax(1).aminmax())
+    first, last = (int(position) for position in one.int().argmax(1).aminmax())
     expect(
         (first, last) == (0, 40 - length),
         f"Spans must begin anywhere where they fit, from 0 to {40 - length}; these begin at {first} to {last}.",
@@ -157,16 +157,16 @@ def check_sample_distractors(function: Callable) -> None:
 
     def draw(masked: Tensor, count: int = count, seed: Generator | None = None) -> Tensor:
         got = expect_whole(function(masked, count, generator=seeded(seed)), (*masked.shape, count))
-        places = got[masked]  # what stands elsewhere means nothing
+        positions = got[masked]  # what stands elsewhere means nothing
         expect(
-            ((places >= 0) & (places < masked.shape[1])).all(),
+            ((positions >= 0) & (positions < masked.shape[1])).all(),
             f"Places are of frames of the same clip, from 0 to {masked.shape[1] - 1}.",
             "draw for each clip; a place counts from the clip's first frame.",
         )
         return got
 
     many = torch.cat([draw(masked) for _ in range(30)], dim=2)  # (b, s, 30 · count)
-    hidden = torch.stack([row[place] for row, place in zip(masked, many)])
+    hidden = torch.stack([row[position] for row, position in zip(masked, many)])
     expect(
         hidden[masked].all(),
         "Distractors must be hidden frames of the same clip.",

@@ -22,9 +22,9 @@ def mask_spans(real, *, generator, probability=0.065, length=10):
         wanted = int(probability * frames + torch.rand((), generator=generator).item())
         spans = min(max(wanted, 1), max(frames - 1, 0) // length)
         # A whole span fits at the places 0 … frames - length: shuffle them, and take the first so many.
-        places = torch.randperm(max(frames - length + 1, 0), generator=generator)[:spans]
+        positions = torch.randperm(max(frames - length + 1, 0), generator=generator)[:spans]
         # Each of them hides length frames.
-        for start in places.tolist():
+        for start in positions.tolist():
             masked[row, start : start + length] = True
     return masked
 
@@ -34,17 +34,17 @@ def sample_distractors(masked, count, *, generator):
     result = torch.zeros(b, s, count, dtype=torch.long)
     for row in range(b):
         # The places of the clip's hidden frames, in order.
-        places = masked[row].nonzero()[:, 0]
-        others = len(places) - 1
+        positions = masked[row].nonzero()[:, 0]
+        others = len(positions) - 1
         if others < 1:
             continue
         # Each hidden frame draws numbers of the others, 0 … others - 1, one for each distractor.
-        drawn = torch.randint(others, (len(places), count), generator=generator)
+        drawn = torch.randint(others, (len(positions), count), generator=generator)
         # What is at or after the frame's own number moves up by one, so that its own is never drawn.
-        own = torch.arange(len(places))[:, None]
+        own = torch.arange(len(positions))[:, None]
         drawn = drawn + (drawn >= own)
         # From numbers of hidden frames to places in the clip.
-        result[row, places] = places[drawn]
+        result[row, positions] = positions[drawn]
     return result
 
 

@@ -155,14 +155,14 @@ def check_recall_by_chance(function: Callable) -> None:
     def mean(of: Callable) -> float:
         return sum(of(n, r) for n, r in each) / queries
 
-    place = "after j places without a right one, n - r - j of n - j items are wrong."
+    position = "after j places without a right one, n - r - j of n - j items are wrong."
     for value, property, hint in (
-        (k / n, "Several right answers must raise the chance; here each query has one.", place),
-        (mean(lambda n, r: r / n), "It must be among the first k; here it is at the first place.", place),
+        (k / n, "Several right answers must raise the chance; here each query has one.", position),
+        (mean(lambda n, r: r / n), "It must be among the first k; here it is at the first place.", position),
         (mean(lambda n, r: r * k / n), "Hits must not be added: two of them are one success.", "1 less all misses."),
         (mean(lambda n, r: min(1, r * k / n)), "Hits must not be added, also not up to 1.", "1 less all misses."),
-        (mean(lambda n, r: 1 - (1 - r / n) ** k), "No item comes twice; here each place draws from all.", place),
-        (mean(lambda n, r: 1 - (1 - k / n) ** r), "No place is taken twice; here right items share one.", place),
+        (mean(lambda n, r: 1 - (1 - r / n) ** k), "No item comes twice; here each place draws from all.", position),
+        (mean(lambda n, r: 1 - (1 - k / n) ** r), "No place is taken twice; here right items share one.", position),
         (1 - wanted, "It must be the chance to find one; here it is the chance to miss all.", "1 minus it."),
         (mean(lambda n, r: (k / n) ** r), "One right item is enough; here all must be found.", "1 less all misses."),
     ):
@@ -170,7 +170,7 @@ def check_recall_by_chance(function: Callable) -> None:
     average = 1 - _missed(n, sum(r for _, r in each) / queries, k)
     early = "Each query must have its own chance; here the number of right items is averaged first."
     expect(not math.isclose(got, average, abs_tol=1e-6), early, "the mean over queries comes last.")
-    expect_number(got, wanted, "It must be 1 less the chance that the first k are all wrong.", place)
+    expect_number(got, wanted, "It must be 1 less the chance that the first k are all wrong.", position)
     with case("Where fewer than k items are wrong"):
         some = torch.arange(n) < n - k + 1
         expect_number(function(some[None], k), 1.0, "One must be found for certain.", "some factor is 0.")
@@ -178,7 +178,7 @@ def check_recall_by_chance(function: Callable) -> None:
         expect_number(function(right, n + 2), 1.0, "All are found.", "there are only n places: min(k, n).")
     with case("A query without a right item"):
         none = torch.cat([right, torch.zeros(1, n, dtype=torch.bool)])
-        expect_number(function(none, k), recall_by_chance(none, k), "It finds none, and counts as 0.", place)
+        expect_number(function(none, k), recall_by_chance(none, k), "It finds none, and counts as 0.", position)
     with case("Among 3,000 items"):
         many = some_of(2, 3000, real=[1, 40])
         hint = "multiply k factors, or use math.comb: a factorial of 3,000 is no float."
@@ -193,11 +193,11 @@ def _missed(n: int, r: float, k: int) -> float:
 
 
 def draw_pairs(
-    weight: Float[Tensor, "texts"], picture: Int[Tensor, "texts"], size: int, generator: Generator
+    weight: Float[Tensor, "texts"], image: Int[Tensor, "texts"], size: int, generator: Generator
 ) -> tuple[Int[Tensor, "{size}"], Int[Tensor, "{size}"]]:
     """Numbers of texts, each drawn anew from all by weight, and the picture of each."""
     text = weight.multinomial(size, replacement=True, generator=generator)
-    return text, picture[text]
+    return text, image[text]
 
 
 @task(
@@ -213,27 +213,27 @@ def check_draw_pairs(function: Callable) -> None:
     """Texts come as often as their weights say, again and again, with their own pictures, from the generator."""
     n, size = between(7, 8), 6000
     weight = torch.tensor([0.0, 1.0, 4.0, 1.0, 2.0, 0.5, 0.0, 3.0])[:n]
-    picture = torch.randint(50, (n,), generator=seeded()) + 2**24 + 1  # which float32 cannot hold
+    image = torch.randint(50, (n,), generator=seeded()) + 2**24 + 1  # which float32 cannot hold
 
     def draw(generator: Generator, count: int = size) -> tuple[Tensor, Tensor]:
-        text, seen = expect_parts(function(weight, picture, count, generator), "text", "picture")
+        text, seen = expect_parts(function(weight, image, count, generator), "text", "picture")
         return expect_whole(text, (count,)), expect_whole(seen, (count,))
 
     text, seen = draw(seeded())
     expect((text >= 0).all() and (text < n).all(), "Texts must be numbers from 0 to n - 1.", "places in weight.")
-    expect(torch.equal(seen, picture[text]), "Each text must have its own picture.", "picture[text].")
+    expect(torch.equal(seen, image[text]), "Each text must have its own picture.", "picture[text].")
     never = "A text of weight 0 must never come."
     expect(not (weight[text] == 0).any(), never, "the chance is weight / weight.sum(): no softmax, no even draw.")
     more = "by weight / weight.sum(), which multinomial does by itself; torch.bucketize on a cumulative sum can."
-    for place in (1, 2, 4, 5):
-        share = float(weight[place] / weight.sum())
-        expect_share(text == place, share, "Texts must come as often as their weights say.", more)
+    for position in (1, 2, 4, 5):
+        share = float(weight[position] / weight.sum())
+        expect_share(text == position, share, "Texts must come as often as their weights say.", more)
     row = text.view(-1, 2)
     pairs = float((weight / weight.sum()).square().sum())
     anew = "Each draw must be from all texts: the next one may be the same again."
     expect_share(row[:, 0] == row[:, 1], pairs, anew, "replacement=True, and no order in what comes.")
     with case("With weights of a millionth"):
-        small, _ = function(1e-6 * weight, picture, size, seeded())
+        small, _ = function(1e-6 * weight, image, size, seeded())
         expect_share(small == 2, float(4 / weight.sum()), "Only ratios of weights must matter.", more)
     with case("A single draw"):
         draw(seeded(), 1)

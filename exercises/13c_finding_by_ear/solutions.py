@@ -35,11 +35,11 @@ def recall_by_chance(right, k):
     return (1 - missed).mean().item()
 
 
-def draw_pairs(weight, picture, size, generator):
+def draw_pairs(weight, image, size, generator):
     # Numbers of texts by weight. With replacement each draw is from all of them.
     text = torch.multinomial(weight, size, replacement=True, generator=generator)
     # The picture of each text that was drawn.
-    return text, picture[text]
+    return text, image[text]
 
 
 def edit_rate(said, right):

@@ -198,7 +198,7 @@ THREE_OF_NINE = (torch.arange(9) < 3)[None]
 def check_imposters(function: Callable) -> None:
     """A hidden run shows another place of its clip, whole, and never itself."""
     lengths, f = [20, between(14, 18), 9], 20
-    real, place = first_of(f, lengths), torch.arange(f).expand(3, f)
+    real, position = first_of(f, lengths), torch.arange(f).expand(3, f)
     first, second = between(1, 5), between(10, 14)
     runs = [(0, first, first + 4), (0, second, second + 3), (1, 9, 14), (2, 0, 3)]
     masked = torch.zeros(3, f, dtype=torch.bool)
@@ -210,7 +210,7 @@ def check_imposters(function: Callable) -> None:
 
     drawn = torch.stack([draw() for _ in range(60)])
     itself = "A frame that is not hidden must show itself."
-    expect((drawn == place)[:, ~masked].all(), itself, "start from arange, and change hidden places only.")
+    expect((drawn == position)[:, ~masked].all(), itself, "start from arange, and change hidden places only.")
     expect((drawn >= 0).all(), "Frames have numbers from 0 on.", "% of the clip's length brings them back.")
     inside = "Only real frames of the same clip must be shown; here some lie behind its end."
     expect((drawn < torch.tensor(lengths)[:, None])[:, masked].all(), inside, "% the clip's own length.")

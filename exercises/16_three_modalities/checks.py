@@ -167,7 +167,7 @@ def check_drop_tokens(function: Callable) -> None:
     )
     tokens, kept, position = drop(x, None, 0.5, n // 2)
     expect(kept.all(), "Without padding all that is kept is real.", "mask None means that all tokens are real.")
-    _check_places(x, tokens, position)
+    _check_positions(x, tokens, position)
     *_, position = drop(x[:1].expand(20, n, d), None, 0.5, n // 2)
     expect(
         (position != position[:1]).any(),
@@ -196,7 +196,7 @@ def check_drop_tokens(function: Callable) -> None:
     _check_padding(drop)
 
 
-def _check_places(x: Tensor, tokens: Tensor, position: Tensor) -> None:
+def _check_positions(x: Tensor, tokens: Tensor, position: Tensor) -> None:
     ordered = (position[:, 1:] > position[:, :-1]).all()
     expect(ordered, "What is kept must stay in its order, each token once.", "sort the places that were drawn.")
     expect(
@@ -232,7 +232,7 @@ def _check_padding(drop: Callable) -> None:
         first = (kept[:, 1:] <= kept[:, :-1]).all()
         expect(first, "Real tokens must come first, then padding.", "sort what is not kept behind all places.")
         for row, real in enumerate(kept):
-            _check_places(x[row : row + 1], tokens[row : row + 1, real], position[row : row + 1, real])
+            _check_positions(x[row : row + 1], tokens[row : row + 1, real], position[row : row + 1, real])
 
 
 # Pairs, sets of texts, and what is missing.

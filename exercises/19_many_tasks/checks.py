@@ -74,19 +74,19 @@ def check_quantise(function: Callable) -> None:
 def check_dequantise(function: Callable) -> None:
     """Where a bin stands: never farther than half a bin from what it was made of."""
     bins = between(20, 30)
-    places = torch.cat([torch.tensor([0, bins - 1]), torch.randint(bins, (20,), generator=seeded())])
-    got = expect_tensor(function(places, bins), places.shape)
+    positions = torch.cat([torch.tensor([0, bins - 1]), torch.randint(bins, (20,), generator=seeded())])
+    got = expect_tensor(function(positions, bins), positions.shape)
     steps = "k / (B - 1): the inverse of x · (B - 1)."
     expect(got.is_floating_point(), f"It must hold shares, with a fraction; this is {got.dtype}.", "/, not //.")
-    expect_not(got, places / bins, "The last bin must be the right edge, 1; here B steps are counted.", steps)
-    middle = (places + 0.5) / bins
+    expect_not(got, positions / bins, "The last bin must be the right edge, 1; here B steps are counted.", steps)
+    middle = (positions + 0.5) / bins
     expect_not(got, middle, "Bins stand on the edges; here each is the middle of one of B equal parts.", steps)
-    expect_not(got, (places - 1) / (bins - 1), "Bins are counted from 0; here they begin with 1.", steps)
-    expect_not(got, (places + 1) / bins, "Bins are counted from 0; here they are moved by one.", steps)
+    expect_not(got, (positions - 1) / (bins - 1), "Bins are counted from 0; here they begin with 1.", steps)
+    expect_not(got, (positions + 1) / bins, "Bins are counted from 0; here they are moved by one.", steps)
     same = agreement(function, dequantise)
-    same((places, bins), "It must be the share at which a bin stands.", steps)
+    same((positions, bins), "It must be the share at which a bin stands.", steps)
     with case("Without the last bin"):
-        same((places % 7, bins), "It must be the share at which a bin stands.", "bins - 1, and not the largest.")
+        same((positions % 7, bins), "It must be the share at which a bin stands.", "bins - 1, and not the largest.")
     with case("From a share to a bin and back"):
         x = evenly(2, 30, 4)
         back = expect_tensor(function(quantise(x, bins), bins), x.shape)
@@ -132,12 +132,12 @@ def check_one_vocabulary(function: Callable) -> None:
     expect(torch.equal(got, wanted), behind, starts)
 
 
-def next_of_box(written: Int[Tensor, "b t"], places: range, end_token: int, all_tokens: int) -> Bool[Tensor, "b v"]:
+def next_of_box(written: Int[Tensor, "b t"], positions: range, end_token: int, all_tokens: int) -> Bool[Tensor, "b v"]:
     """Which of all tokens may follow in a box: left, top, right, bottom, and the end."""
     number, t = torch.arange(all_tokens), written.shape[1]
     if t >= 4:
         return (number == end_token).expand(len(written), -1)
-    may = ((number >= places.start) & (number < places.stop)).expand(len(written), -1)
+    may = ((number >= positions.start) & (number < positions.stop)).expand(len(written), -1)
     return may if t < 2 else may & (number >= written[:, t - 2, None])
 
 
@@ -153,23 +153,23 @@ def next_of_box(written: Int[Tensor, "b t"], places: range, end_token: int, all_
 def check_next_of_box(function: Callable) -> None:
     """Places alone, right behind left and bottom behind top, and then the end and nothing else."""
     words, bins, b = between(7, 9), between(8, 10), 5
-    places, v, end = range(words, words + bins), words + bins + 4, 2
+    positions, v, end = range(words, words + bins), words + bins + 4, 2
     number = torch.arange(v)
     left_top = torch.stack([torch.arange(b) + words + 1, words + bins - 1 - torch.arange(b)], 1)
-    right_bottom = torch.stack([left_top[:, 0] + 1, torch.full((b,), places[-1])], 1)
+    right_bottom = torch.stack([left_top[:, 0] + 1, torch.full((b,), positions[-1])], 1)
     box = torch.cat([left_top, right_bottom], 1)
     for t, name in enumerate(("left", "top", "right", "bottom")):
         with case(f"For the {name}"):
-            got = expect_boolean(function(box[:, :t], places, end, v), (b, v))
+            got = expect_boolean(function(box[:, :t], positions, end, v), (b, v))
             expect(not got[:, end].any(), "The end must not come before the box is whole.", "only behind four places.")
             expect(not got[:, :words].any(), "No word may come inside a box.", "places.start is the first place.")
             codes = "No code may come inside a box."
-            expect(not got[:, places.stop :].any(), codes, "places.stop is the first token that is no place.")
+            expect(not got[:, positions.stop :].any(), codes, "places.stop is the first token that is no place.")
             if t < 2:
-                expect(got[:, places.start : places.stop].all(), "Any place may come here.", "all of places.")
+                expect(got[:, positions.start : positions.stop].all(), "Any place may come here.", "all of places.")
                 continue
-            place = number >= words
-            wrong = place & (number < places.stop) & (number >= box[:, t - 1, None])
+            position = number >= words
+            wrong = position & (number < positions.stop) & (number >= box[:, t - 1, None])
             other = f"The {name} must be compared with the {('left', 'top')[t - 2]}; here it is with the token before."
             expect(not torch.equal(got, wrong), other, "it stands two tokens back.")
             least = box[:, t - 2]
@@ -178,28 +178,28 @@ def check_next_of_box(function: Callable) -> None:
             thin = "Both ends may fall into one bin, because a box can be that thin."
             expect(got.gather(1, least[:, None]).all(), thin, ">=, not >.")
             expect(
-                torch.equal(got, next_of_box(box[:, :t], places, end, v)),
+                torch.equal(got, next_of_box(box[:, :t], positions, end, v)),
                 "Every place from there to the last must be allowed.",
                 "number >= written[:, t - 2, None], and a place.",
             )
     with case("Behind four places"):
-        got = expect_boolean(function(box, places, end, v), (b, v))
+        got = expect_boolean(function(box, positions, end, v), (b, v))
         expect(got[:, end].all(), "The end must be allowed.", "the number of tokens so far says what comes next.")
         expect(got.sum() == b, "Nothing but the end may come.", "number == end_token.")
 
 
-def write_box(score: Callable, start: Int[Tensor, "b 1"], places: range) -> Float[Tensor, "b 4"]:
+def write_box(score: Callable, start: Int[Tensor, "b 1"], positions: range) -> Float[Tensor, "b 4"]:
     """The likeliest place, four times, of those that may come next; as shares of the picture."""
     tokens = start
     for t in range(4):
         scores = score(tokens)
         number = torch.arange(scores.shape[1])
-        may = ((number >= places.start) & (number < places.stop)).expand_as(scores)
+        may = ((number >= positions.start) & (number < positions.stop)).expand_as(scores)
         if t >= 2:
             may = may & (number >= tokens[:, -2, None])
         best = scores.masked_fill(~may, -torch.inf).argmax(1, keepdim=True)
         tokens = torch.cat([tokens, best], 1)
-    return (tokens[:, 1:] - places.start) / (len(places) - 1)
+    return (tokens[:, 1:] - positions.start) / (len(positions) - 1)
 
 
 @task(
@@ -216,7 +216,7 @@ def write_box(score: Callable, start: Int[Tensor, "b 1"], places: range) -> Floa
 def check_write_box(function: Callable) -> None:
     """Four places, each asked with those before it, of which none is behind its other end."""
     words, bins = between(6, 8), between(9, 12)
-    places, v = range(words, words + bins), words + bins + 5
+    positions, v = range(words, words + bins), words + bins + 5
     b = v
     table = numbers(8, 8, v, v)  # of a length, a place in it, a token, and the next token
     start = torch.randperm(v, generator=seeded())[:, None]
@@ -226,11 +226,11 @@ def check_write_box(function: Callable) -> None:
         t = tokens.shape[1]
         return sum(table[t, i, tokens[:, i]] for i in range(t)) - 30
 
-    likely = torch.zeros(v).index_fill(0, torch.tensor(places.stop - 1), 9.0)
-    edge = expect_tensor(function(lambda tokens: likely.expand(len(tokens), -1), start, places), (b, 4))
+    likely = torch.zeros(v).index_fill(0, torch.tensor(positions.stop - 1), 9.0)
+    edge = expect_tensor(function(lambda tokens: likely.expand(len(tokens), -1), start, positions), (b, 4))
     thin = "Where left and top are the last place, right and bottom must be it too: a box can be that thin."
     expect(not near(edge[:, :2], 1.0) or near(edge[:, 2:], 1.0), thin, ">=, not >.")
-    got = expect_tensor(function(score, start, places), (b, 4))
+    got = expect_tensor(function(score, start, positions), (b, 4))
     shares = "(token - places.start) / (len(places) - 1) is a share."
     expect((got >= 0).all() and (got <= 1).all(), "It must be shares of the picture, from 0 to 1.", shares)
     masked = "masked_fill(~may, -torch.inf): a score that is set to 0 may still be the highest."
@@ -244,7 +244,7 @@ def check_write_box(function: Callable) -> None:
         for t in range(4):
             scores, number = score(seen(tokens)), torch.arange(v)
             least = tokens[:, -back, None] if t >= 2 else torch.tensor(words)
-            may = (number >= least) & (number >= words) & (number < places.stop)
+            may = (number >= least) & (number >= words) & (number < positions.stop)
             tokens = torch.cat([tokens, scores.masked_fill(~may, -torch.inf).argmax(1, keepdim=True)], 1)
         return (tokens[:, 1:] - words) / steps
 
@@ -253,5 +253,5 @@ def check_write_box(function: Callable) -> None:
     expect_not(got, written(steps=bins), "The last place must be the right edge, 1; here B steps are counted.", shares)
     expect_not(got, written(back=1), "Compare with the place two tokens back; here it is with the one before.", masked)
     agreement(function, write_box)(
-        (score, start, places), "Each place must be the likeliest of those that may come.", f"{again[:-1]}; {masked}"
+        (score, start, positions), "Each place must be the likeliest of those that may come.", f"{again[:-1]}; {masked}"
     )

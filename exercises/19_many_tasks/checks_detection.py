@@ -25,7 +25,7 @@ from mmlearn.exercises import (
     task,
 )
 from mmlearn.exercises.inputs import between, evenly, numbers, random_boxes, seeded, some_of
-from mmlearn.objectives.boxes import corners, generalised_iou
+from mmlearn.objectives.boxes import centers_to_corners, generalised_iou
 from mmlearn.objectives.set_matching import hungarian
 
 # Boxes.
@@ -74,15 +74,15 @@ def check_generalised_iou(function: Callable) -> None:
     twice = shared / areas - (around - areas) / around
     expect_not(got, twice, "The overlap must count once in the union; here it counts twice.", "A + B - I.")
     expect_not(got, shared / around, "It must be I / U less a share; here it is I / C.", less)
-    sized = generalised_iou(corners(one), corners(other))
+    sized = generalised_iou(centers_to_corners(one), centers_to_corners(other))
     expect_not(
         got, sized, "A box is left, top, right, bottom; here it is read as middle and size.", "x[..., 2] is right."
     )
     agreement(function, generalised_iou)((one, other), "It must be I / U - (C - U) / C.", less)
     expect_close(function(one, one), torch.ones(n), "Equal boxes must give 1.", less)
     with case("With boxes of several pictures"):
-        pictures = random_boxes(2, 3), random_boxes(2, 3)
-        agreement(function, generalised_iou)(pictures, "Each pair must give a number.", "x[..., 0], for any axes.")
+        images = random_boxes(2, 3), random_boxes(2, 3)
+        agreement(function, generalised_iou)(images, "Each pair must give a number.", "x[..., 0], for any axes.")
     expect_trains(function, one, other, like=generalised_iou)
 
 

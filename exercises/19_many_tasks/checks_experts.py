@@ -32,8 +32,8 @@ def three_encodings(
     seen: Bool[Tensor, "b 2"], patches: int, mask: Bool[Tensor, "b t"], target_mask: Bool[Tensor, "b o"]
 ) -> Bool[Tensor, "b n n"]:
     """Who sees whom where n tokens share one stack: patches, words, and a target."""
-    picture = seen[:, :1].expand(len(mask), patches)
-    there = torch.cat([picture, seen[:, 1:] & mask, target_mask], 1)
+    image = seen[:, :1].expand(len(mask), patches)
+    there = torch.cat([image, seen[:, 1:] & mask, target_mask], 1)
     n, read = there.shape[1], patches + mask.shape[1]
     is_read = torch.arange(n) < read
     past = ~is_read[:, None] & torch.ones(n, n, dtype=torch.bool).tril()
@@ -60,8 +60,8 @@ def check_three_encodings(function: Callable) -> None:
         with case(name):
             seen = torch.tensor([way, way])
             got = expect_boolean(function(seen, p, mask, target_mask), (2, p + t + o, p + t + o))
-            picture = torch.full((2, p), way[0])
-            there = torch.cat([picture, mask & way[1], target_mask], 1)
+            image = torch.full((2, p), way[0])
+            there = torch.cat([image, mask & way[1], target_mask], 1)
             rows = got & there[:, :, None]
             blocks = (slice(0, p), "The picture"), (slice(p, p + t), "The text")
             for (columns, what), shown in zip(blocks, way):

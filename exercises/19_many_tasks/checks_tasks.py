@@ -116,7 +116,7 @@ def check_infilling_task(function: Callable) -> None:
             source = expect_whole(source, tuple(whole[0].shape))
             target = expect_whole(target, tuple(whole[1].shape))
             expect(torch.equal(target, whole[1]), "The target must be the text as it was.", "no mask, and no order.")
-            place = "A mask must stand where its span stood, and all else stay in its order."
+            position = "A mask must stand where its span stood, and all else stay in its order."
             expect(
-                torch.equal(source, whole[0]), place, "torch.where(hidden, mask_token, text), less what is too much."
+                torch.equal(source, whole[0]), position, "torch.where(hidden, mask_token, text), less what is too much."
             )

@@ -11,9 +11,9 @@ def quantise(shares, bins):
     return steps.round().long()
 
 
-def dequantise(places, bins):
+def dequantise(positions, bins):
     # The last bin, bins - 1, is the right edge, so that a bin is so many steps of the whole.
-    return places.float() / (bins - 1)
+    return positions.float() / (bins - 1)
 
 
 def one_vocabulary(number, kind, words, bins):
@@ -23,35 +23,35 @@ def one_vocabulary(number, kind, words, bins):
     return first[kind] + number
 
 
-def next_of_box(written, places, end_token, all_tokens):
+def next_of_box(written, positions, end_token, all_tokens):
     b, t = written.shape
     number = torch.arange(all_tokens)
     # Behind four places the box is whole, and only the end may come.
     if t >= 4:
         return (number == end_token).expand(b, -1)
     # Before that any place may come, and nothing else.
-    may = ((number >= places.start) & (number < places.stop)).expand(b, -1)
+    may = ((number >= positions.start) & (number < positions.stop)).expand(b, -1)
     # The right must not come before the left, nor the bottom before the top. Each stands two tokens back.
     if t >= 2:
         may = may & (number >= written[:, t - 2, None])
     return may
 
 
-def write_box(score, start, places):
+def write_box(score, start, positions):
     tokens = start
     for t in range(4):
         # What the model says of all tokens, after those that are there.
         scores = score(tokens)
         # Which may come: places, and of the last two those that are not before the place two tokens back.
         number = torch.arange(scores.shape[1])
-        may = ((number >= places.start) & (number < places.stop)).expand_as(scores)
+        may = ((number >= positions.start) & (number < positions.stop)).expand_as(scores)
         if t >= 2:
             may = may & (number >= tokens[:, -2, None])
         # All others get minus infinity, and the likeliest that is left is written.
         best = scores.masked_fill(~may, -torch.inf).argmax(1, keepdim=True)
         tokens = torch.cat([tokens, best], 1)
     # From tokens to bins, and from bins to shares.
-    return (tokens[:, 1:] - places.start) / (len(places) - 1)
+    return (tokens[:, 1:] - positions.start) / (len(positions) - 1)
 
 
 def generalised_iou(one, other):

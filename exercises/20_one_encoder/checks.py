@@ -157,21 +157,21 @@ def check_restore_order(function: Callable) -> None:
     visible[:, :2] = visible[:, :2].sort(descending=True).values  # so that they never rise
     got = expect_tensor(function(tokens, visible, mask_token, p), (b, p, d))
     rows = torch.arange(b)[:, None]
-    place = "token k of row b belongs to place visible[b, k]."
+    position = "token k of row b belongs to place visible[b, k]."
     first = torch.cat([tokens, mask_token.expand(b, p - kept, d)], 1)
-    expect_not(got, first, "Tokens must go back to their places; here they stand in front.", place)
+    expect_not(got, first, "Tokens must go back to their places; here they stand in front.", position)
     rising = mask_token.repeat(b, p, 1)
     rising[rows, visible.sort(1).values] = tokens
-    expect_not(got, rising, "visible need not rise: the first token belongs to the first number in it.", place)
+    expect_not(got, rising, "visible need not rise: the first token belongs to the first number in it.", position)
     one = mask_token.repeat(b, p, 1)
     one[:, visible[0]] = tokens
-    expect_not(got, one, "Each picture has patches of its own; here all have those of the first.", place)
+    expect_not(got, one, "Each picture has patches of its own; here all have those of the first.", position)
     nothing = torch.zeros(b, p, d)
     nothing[rows, visible] = tokens
     expect_not(got, nothing, "The mask token must stand at hidden places; here 0 does.", "start with the mask token.")
     added = nothing + mask_token
-    expect_not(got, added, "At a visible place its token must stand alone; here the mask token is added.", place)
-    expect_close(got[rows, visible], tokens, "Each visible token must be back at its place.", place)
+    expect_not(got, added, "At a visible place its token must stand alone; here the mask token is added.", position)
+    expect_close(got[rows, visible], tokens, "Each visible token must be back at its place.", position)
     whole = restore_order(tokens, visible, mask_token, p)
     expect_close(got, whole, "The mask token must stand at all other places.", "expand it to (b, patches, d).")
 

@@ -123,8 +123,8 @@ def check_moving_entries(function: Callable) -> None:
     with case("For an entry that nothing chose"):
         count = count / 20
         none = function(count, total, torch.zeros(k), torch.zeros(k, d), decay)
-        place = total / count[:, None]
-        expect_close(none[2], place, "It must stay where it is.", "count and sum shrink alike: do not clamp them.")
+        position = total / count[:, None]
+        expect_close(none[2], position, "It must stay where it is.", "count and sum shrink alike: do not clamp them.")
 
 
 @task(

@@ -108,8 +108,8 @@ def check_low_rank(function: Callable) -> None:
 def check_response_language_modelling(function: Callable) -> None:
     """Tokens that answer, each from the place before it, and no others."""
     b, t, v = 3, between(8, 10), between(11, 15)
-    place = torch.arange(t)
-    response = ((place >= 3) & (place < torch.tensor([[5], [6], [8]]))) | (place == t - 1)
+    position = torch.arange(t)
+    response = ((position >= 3) & (position < torch.tensor([[5], [6], [8]]))) | (position == t - 1)
     tokens = torch.randint(v, (b, t), generator=seeded())
     draws = [(numbers(b, t, v), tokens, response) for _ in range(3)]
     logs = [logits.log_softmax(-1) for logits, _, _ in draws]
@@ -120,14 +120,17 @@ def check_response_language_modelling(function: Callable) -> None:
         return torch.stack([-torch.stack([log[b, i - shift, tokens[b, i]] for b, i in rows]).mean() for log in logs])
 
     before = "the logits that stand at place i belong to token i + 1."
-    own = cost(response, 0), cost(response & (place < t - 1), 0)
+    own = cost(response, 0), cost(response & (position < t - 1), 0)
     expect_not(got, own, "Logits must belong to the next token; here they belong to their own.", before)
-    every = cost(place.expand(b, t) > 0)
+    every = cost(position.expand(b, t) > 0)
     expect_not(
         got, every, "What was asked must not count; here every token does.", "take tokens where response is True."
     )
     expect_not(
-        got, cost(~response & (place > 0)), "The response must count; here all else does.", "response, not ~response."
+        got,
+        cost(~response & (position > 0)),
+        "The response must count; here all else does.",
+        "response, not ~response.",
     )
     late = torch.cat([response[:, :1] & False, response[:, :-1]], 1)
     expect_not(got, cost(late), "response must be moved with the tokens: token i counts where response[i] is.", before)
@@ -186,11 +189,11 @@ def check_query_text_similarity(function: Callable) -> None:
 )  # fmt: skip
 def check_last_image_mask(function: Callable) -> None:
     """The last picture before a token: neither earlier ones, nor one behind it."""
-    pictures, each = between(3, 4), between(2, 3)
-    t = 2 * pictures + 2
-    before = torch.stack([torch.arange(t) // 2, (torch.arange(t) + 1) // 2]).clamp(max=pictures)
-    got = expect_boolean(function(before, pictures, each), (2, t, pictures * each))
-    number = torch.arange(pictures * each) // each + 1
+    images, each = between(3, 4), between(2, 3)
+    t = 2 * images + 2
+    before = torch.stack([torch.arange(t) // 2, (torch.arange(t) + 1) // 2]).clamp(max=images)
+    got = expect_boolean(function(before, images, each), (2, t, images * each))
+    number = torch.arange(images * each) // each + 1
     last = "picture j // each is seen where it is number before - 1, counted from 0."
     expect(not got[before == 0].any(), "Before the first picture nothing must be seen.", "0 pictures: a row of False.")
     all_before, next_one = number <= before[..., None], number == before[..., None] + 1
@@ -202,13 +205,11 @@ def check_last_image_mask(function: Callable) -> None:
     expect(
         (got.sum(-1)[before > 0] == each).all(), f"A picture has {each} embeddings, and all must be seen.", "j // each."
     )
-    turns = torch.arange(pictures * each) % pictures + 1 == before[..., None]
+    turns = torch.arange(images * each) % images + 1 == before[..., None]
     in_a_row = "The embeddings of a picture must stand in a row; here pictures take turns."
     expect(not torch.equal(got, turns), in_a_row, "j // each is the picture of embedding j, not j % pictures.")
     expect(
-        torch.equal(got, last_image_mask(before, pictures, each)),
-        "It must be the last picture before each token.",
-        last,
+        torch.equal(got, last_image_mask(before, images, each)), "It must be the last picture before each token.", last
     )
 
 

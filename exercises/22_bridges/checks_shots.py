@@ -37,16 +37,16 @@ def check_responses_in_turn(function: Callable) -> None:
     ends = lengths.cumsum(1)
     t = int(ends.max()) + between(2, 3)
     got = expect_boolean(function(lengths, t), (b, t))
-    place, wanted = torch.arange(t), responses_in_turn(lengths, t)
-    padding = place >= ends[:, -1:]
+    position, wanted = torch.arange(t), responses_in_turn(lengths, t)
+    padding = position >= ends[:, -1:]
     turn = "cumsum tells where each turn ends; a token stands in the turn whose number is how many have ended before."
     padded = "Padding behind the last turn must not respond."
     expect(not (got & padding).any(), padded, "it stands in no turn: as many have ended as there are.")
     asked = torch.equal(got, ~wanted & ~padding)
     expect(not asked, "An instruction comes first; here instructions respond, and responses do not.", turn)
-    last = torch.equal(got, wanted & (place >= ends[:, 2:3]))
+    last = torch.equal(got, wanted & (position >= ends[:, 2:3]))
     expect(not last, "Every response must count; here only the last one does.", "turns 1, 3 and so on, counted from 0.")
-    only_first = torch.equal(got, wanted & (place < ends[:, 1:2]))
+    only_first = torch.equal(got, wanted & (position < ends[:, 1:2]))
     expect(not only_first, "Every response must count; here only the first one does.", "turns 1, 3 and so on.")
     edge = "a turn that ends at place e has its last token at e - 1, and the next one begins at e."
     begins, closes = wanted & ~wanted.roll(1, 1), wanted & ~wanted.roll(-1, 1)
@@ -55,7 +55,7 @@ def check_responses_in_turn(function: Callable) -> None:
     expect(torch.equal(got, wanted), "Responses must count, and instructions must not.", edge)
     with case("Where the last turn is an instruction"):
         got = expect_boolean(function(lengths[:, :3], t), (b, t))
-        expect(not (got & (place >= ends[:, 2:3])).any(), padded, "turn 3 is none where there are three, 0 to 2.")
+        expect(not (got & (position >= ends[:, 2:3])).any(), padded, "turn 3 is none where there are three, 0 to 2.")
         expect(
             torch.equal(got, responses_in_turn(lengths[:, :3], t)), "What stands before must respond as it did.", turn
         )

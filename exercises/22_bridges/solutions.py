@@ -37,11 +37,11 @@ def query_text_similarity(query_embedding, text_embedding):
     return cosine.amax(1)
 
 
-def last_image_mask(pictures_before, pictures, each):
+def last_image_mask(images_before, images, each):
     # To which picture does each of the n embeddings belong, counted from 0.
-    picture = torch.arange(pictures * each) // each
+    image = torch.arange(images * each) // each
     # Where k pictures stand before a token, the last of them has the number k - 1.
-    return picture == pictures_before[..., None] - 1
+    return image == images_before[..., None] - 1
 
 
 def query_text_mask(task, queries, mask):
@@ -64,12 +64,12 @@ def query_text_mask(task, queries, mask):
 def interleaved_positions(mask, n, takes):
     b, s, _ = mask.shape
     # What takes a place: real words, and pictures if they take some. A picture stands before its text.
-    pictures = torch.full((b, s, n), takes)
-    counted = torch.cat([pictures, mask], dim=2).flatten(1)
+    images = torch.full((b, s, n), takes)
+    counted = torch.cat([images, mask], dim=2).flatten(1)
     # Count along the whole row, and begin with 0.
-    place = counted.cumsum(1) - 1
+    position = counted.cumsum(1) - 1
     # What is not counted has no place.
-    return place.masked_fill(~counted, -1)
+    return position.masked_fill(~counted, -1)
 
 
 def query_text_contrast(query_embedding, text_embedding, logit_scale, positives, rows=slice(None), label_smoothing=0.1):

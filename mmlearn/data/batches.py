@@ -65,9 +65,9 @@ class Batches(Dataset):
     def indices(self, step: int) -> list[int]:
         """Which samples this process has in batch ``step``."""
         length = len(self.source(step))
-        epoch, place = divmod(step, length // self.batch_size)
+        epoch, position = divmod(step, length // self.batch_size)
         order = self.order(length, epoch)
-        return rank_batches(order, self.rank, self.world, self.batch_size)[place].tolist()
+        return rank_batches(order, self.rank, self.world, self.batch_size)[position].tolist()
 
     def order(self, length: int, epoch: int) -> Int[Tensor, "_"]:
         """The order of an epoch."""
@@ -132,7 +132,7 @@ def fetch(data: Samples, indices: Sequence[int]) -> list[Any]:
     return [data[index] for index in indices]
 
 
-class MadeBatches(Dataset):
+class GeneratedBatches(Dataset):
     """A batch for each of so many ``steps``, which ``make(step)`` makes when it is asked for: few fit into memory."""
 
     def __init__(self, steps: int, make: Callable[[int], dict[str, Tensor]]):
@@ -147,11 +147,11 @@ class MadeBatches(Dataset):
         return self.make(self.steps[step])
 
 
-def drawn_batches(data: Mapping[str, Tensor], size: int, steps: int, generator: torch.Generator) -> MadeBatches:
+def sampled_batches(data: Mapping[str, Tensor], size: int, steps: int, generator: torch.Generator) -> GeneratedBatches:
     """For each step ``size`` rows of tensors that hold all samples, drawn evenly; a row may come twice."""
     rows = len(next(iter(data.values())))
-    places = [torch.randint(rows, (size,), generator=generator) for _ in range(steps)]
-    return MadeBatches(steps, lambda step: {name: value[places[step]] for name, value in data.items()})
+    positions = [torch.randint(rows, (size,), generator=generator) for _ in range(steps)]
+    return GeneratedBatches(steps, lambda step: {name: value[positions[step]] for name, value in data.items()})
 
 
 def shuffled_batches(
@@ -161,15 +161,17 @@ def shuffled_batches(
 
     What does not fill a batch is left for another pass. Raises ``ValueError`` for fewer rows than one batch has.
     """
-    rows, places = len(next(iter(data.values()))), []
+    rows, positions = len(next(iter(data.values()))), []
     if rows < size:
         raise ValueError(f"A batch of {size} needs as many samples, and there are {rows}.")
-    while len(places) < steps:
-        places += [place for place in torch.randperm(rows, generator=generator).split(size) if len(place) == size]
-    return [{name: value[place] for name, value in data.items()} for place in places[:steps]]
+    while len(positions) < steps:
+        positions += [
+            position for position in torch.randperm(rows, generator=generator).split(size) if len(position) == size
+        ]
+    return [{name: value[position] for name, value in data.items()} for position in positions[:steps]]
 
 
-def made_once(
+def prepared_batches(
     data: Dataset, collate: CollateFunction, parts: Sequence[Sequence[int]], workers: int = 0
 ) -> list[dict[str, Tensor]]:
     """A batch of each of these lists of samples, prepared by ``workers`` other processes, to be used again and again.
@@ -211,7 +213,7 @@ def normalised(
     return torch.stack([sample.image for sample in samples]).sub_(mean).div_(std)
 
 
-def numbered(texts: Sequence[str]) -> Int[Tensor, "b"]:
+def caption_ids(texts: Sequence[str]) -> Int[Tensor, "b"]:
     """A number for each text, equal where texts are, and the same in every process."""
     return torch.tensor([int(stream(text)) >> 1 for text in texts])
 

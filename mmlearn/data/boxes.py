@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mmlearn.data.readers.pictures import ImageText
+from mmlearn.data.readers.images import ImageText
 from mmlearn.data.synthetic.regions import crop
 from mmlearn.data.synthetic.scenes import Link
 
@@ -66,7 +66,7 @@ def phrases(categories: tuple[str, ...]) -> tuple[re.Pattern, dict[str, str]]:
 
 
 def cropped(box: Float[Tensor, "n 4"], image_size: tuple[float, float], size: int) -> Float[Tensor, "n 4"]:
-    """Boxes as (left, top, width, height) in an image of this ``image_size``, width and height, in its middle square at ``size``.
+    """Boxes as (left, top, width, height) in an image of this width and height, in its middle square at ``size``.
 
     They become left, top, right and bottom, and end at the square's edge.
     """

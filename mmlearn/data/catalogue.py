@@ -11,7 +11,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from mmlearn.names import choices
+from mmlearn.suggestions import suggest
 
 
 @cache
@@ -41,7 +41,7 @@ def load(name: str | Path, split: str = "train", *, as_before: dict[str, Any] | 
     loader, first = _find(name)
     has = options_of(name)
     if unknown := [option for option in options if option not in has]:
-        raise ValueError(f"{name} has no option {unknown[0]!r}; {choices(unknown[0], has)}.")
+        raise ValueError(f"{name} has no option {unknown[0]!r}; {suggest(unknown[0], has)}.")
     return loader(*first, split, **options, **({"as_before": as_before} if as_before else {}))
 
 
@@ -69,7 +69,9 @@ def is_endless(name: str | Path) -> bool:
     return getattr(loader, "endless", False)
 
 
-def asked(name: str | Path, *, language: str | None = None, skip_bad: bool = False, **wanted: Any) -> dict[str, Any]:
+def given_options(
+    name: str | Path, *, language: str | None = None, skip_bad: bool = False, **wanted: Any
+) -> dict[str, Any]:
     """Options for :func:`load`, less those that are not asked for.
 
     ``wanted`` are what a system's fields ask for, such as ``size``, ``seconds`` or ``speech``, and ``boxes`` what
@@ -91,7 +93,7 @@ def _find(name: str | Path) -> tuple[Callable[..., Dataset], tuple]:
         return known[str(name)], ()
     if os.path.isdir(name):
         return _reader(name), (name,)
-    raise ValueError(f"There is no data set and no folder {str(name)!r}; {choices(str(name), known)}.")
+    raise ValueError(f"There is no data set and no folder {str(name)!r}; {suggest(str(name), known)}.")
 
 
 def _reader(folder: str | Path) -> type[Dataset]:

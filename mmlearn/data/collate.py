@@ -61,7 +61,7 @@ def _name(sample: Any) -> str:
     return f"{getattr(sample, 'caption', '')}\n{getattr(sample, 'source', '')}"
 
 
-class Alternate:
+class TaskSampler:
     """One of several collations a batch, drawn with the odds ``shares``: a system with several tasks serves one a step.
 
     Which one depends on ``seed`` and the step alone, so all processes serve the same task. :meth:`at` is the collation
@@ -89,10 +89,10 @@ class Alternate:
 
     def drawn(self, step: int) -> int:
         """The number of the collation that batch ``step`` has."""
-        place = int(stream("task", self.seed, step)) / 2**64 * sum(self.shares)
+        position = int(stream("task", self.seed, step)) / 2**64 * sum(self.shares)
         for number, share in enumerate(self.shares):
-            place -= share
-            if place < 0:
+            position -= share
+            if position < 0:
                 return number
         return len(self.shares) - 1
 
@@ -108,7 +108,7 @@ class Alternate:
         return self.at(0)(samples)
 
 
-class InTurn:
+class RoundRobin:
     """Batches of several tasks, one after the other, from samples that were turned into tensors before.
 
     A task's table has tensors (n, …) with a row for each sample. The data set is ``range(n)``, its samples are numbers

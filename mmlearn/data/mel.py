@@ -83,7 +83,7 @@ def spec_augment(
     return hidden
 
 
-def mel_picture(waveform: Float[Tensor, "samples"], size: int = 64) -> Float[Tensor, "3 size size"]:
+def mel_image(waveform: Float[Tensor, "samples"], size: int = 64) -> Float[Tensor, "3 size size"]:
     """A sound as a picture in [0, 1]: time from left to right, low frequencies below, loud parts bright."""
     mel, _ = LogMel()(waveform[None])
     low, high = math.log(FLOOR), max(float(mel.max()), math.log(FLOOR) + 1)

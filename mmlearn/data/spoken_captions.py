@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mmlearn.data.batches import MadeBatches
+from mmlearn.data.batches import GeneratedBatches
 from mmlearn.data.feature_cache import cached_features
 from mmlearn.data.fields.sounds import pad_waveforms
 from mmlearn.data.mel import LogMel
@@ -177,11 +177,11 @@ def groups_of_like_length(clips: Sequence[SpokenCaption], size: int) -> list[lis
 
 def batches_of_like_length(
     clips: Sequence[SpokenCaption], size: int, steps: int, generator: torch.Generator
-) -> MadeBatches:
+) -> GeneratedBatches:
     """A :func:`spelt_batch` for each step, with little padding; each time through the clips, other batches."""
     kept: list[list[SpokenCaption]] = []
     length = frames_of(clips)
     while len(kept) < steps:
         order = (length * (1 + 0.1 * torch.rand(len(clips), generator=generator))).argsort().split(size)
         kept += [[clips[i] for i in order[j]] for j in torch.randperm(len(order), generator=generator)]
-    return MadeBatches(steps, lambda step: spelt_batch(kept[step]))
+    return GeneratedBatches(steps, lambda step: spelt_batch(kept[step]))

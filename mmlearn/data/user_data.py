@@ -5,9 +5,9 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from mmlearn.data.catalogue import asked, held_out, load
+from mmlearn.data.catalogue import given_options, held_out, load
 from mmlearn.data.hashing import stream
-from mmlearn.names import choices
+from mmlearn.suggestions import suggest
 
 SPLITS = ("train", "val", "test")
 
@@ -23,20 +23,20 @@ def own_pairs(path: str | Path, split: str = "train", *, size: int = 64, boxes: 
     Raises ``ValueError`` for what is no folder, holds no pictures with captions, or has no such split; and what the
     readers raise for damaged or missing files.
     """
-    from mmlearn.data.readers.pictures import ImageText
+    from mmlearn.data.readers.images import ImageText
 
     if split not in SPLITS:
-        raise ValueError(f"Data of one's own have no split {split!r}; {choices(split, SPLITS)}.")
+        raise ValueError(f"Data of one's own have no split {split!r}; {suggest(split, SPLITS)}.")
     if not os.path.isdir(path):
         raise ValueError(
             f"There is no folder {str(path)!r}; give a folder with captions.csv, COCO as it is unpacked, or a folder "
             "of WebDataset shards."
         )
     coco = held_out(path) == "val"
-    data = load(path, "val" if coco and split == "test" else split, **asked(path, size=size, boxes=boxes))
+    data = load(path, "val" if coco and split == "test" else split, **given_options(path, size=size, boxes=boxes))
     if coco and split != "train":
         half = SPLITS.index(split) - 1
-        data.keep_pictures(lambda picture: int(stream("halves of val", picture)) % 2 == half)
+        data.keep_images(lambda image: int(stream("halves of val", image)) % 2 == half)
     if not isinstance(data[0], ImageText):
         raise ValueError(f"{path} holds sounds; this needs pictures with captions.")
     return data

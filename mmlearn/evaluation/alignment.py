@@ -117,7 +117,7 @@ def occlusion_check(
     image: Float[Tensor, "b 3 height width"],
     masks: dict[str, Bool[Tensor, "b height width"]],
 ) -> dict[str, float]:
-    """How much ``score`` falls, on average, when each kind of place is painted over.
+    """How much ``score`` falls, on average, when each kind of position is painted over.
 
     ``score`` is one number a picture, such as its similarity to its caption. If a map shows what the model uses, then
     covering what the caption names costs more than covering another object, a random patch or the ground; give all of
@@ -140,14 +140,14 @@ def random_patches(
 
 
 def modality_gap(image_embedding: Float[Tensor, "n d"], text_embedding: Float[Tensor, "n d"]) -> float:
-    """The distance between the mean picture and the mean text: 0 where both fill the same place, at most 2.
+    """The distance between the mean picture and the mean text: 0 where both fill the same position, at most 2.
 
     Source: Liang et al. 2022, "Mind the Gap", section 2.
     """
     return float((image_embedding.mean(0) - text_embedding.mean(0)).norm())
 
 
-def modality_told(embedding: Float[Tensor, "n modalities d"]) -> float:
+def modality_accuracy(embedding: Float[Tensor, "n modalities d"]) -> float:
     """How often the nearest mean tells from which modality an embedding comes: 1 / modalities where it cannot.
 
     Row i has one embedding of each modality. The means are of the first half of the rows, and the second half is told.

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.batches import CollateFunction
-from mmlearn.evaluation.mode import evaluating
+from mmlearn.evaluation.eval_mode import evaluating
 
 
 class Predictions(NamedTuple):
@@ -104,7 +104,7 @@ def entailment_accuracy(guess: Int[Tensor, "n"], label: Int[Tensor, "n"], classe
 # Whether the picture was needed.
 
 
-def picture_gain(
+def image_gain(
     sees: Predictions, blind: Predictions, kind: Sequence[Hashable] | None = None
 ) -> dict[str, dict[str, float]]:
     """What a system that ``sees`` gets right, what one gets that was trained without pictures, and the ``gain``.

@@ -68,24 +68,24 @@ def rouge_l(candidates: Sequence[str], references: Sequence[Sequence[str]], beta
     return total / len(candidates)
 
 
-class Rarity(NamedTuple):
+class DocumentFrequency(NamedTuple):
     """How rare n-grams are: of how many pictures, out of ``count``, some reference has each."""
 
-    pictures: Counter[NGram]
+    images: Counter[NGram]
     count: int
 
     def weigh(self, counts: Counter[NGram]) -> dict[NGram, float]:
         """How often each occurs, times the logarithm of how rare it is (TF-IDF)."""
         every = math.log(self.count)
-        return {ngram: count * (every - math.log(max(1, self.pictures[ngram]))) for ngram, count in counts.items()}
+        return {ngram: count * (every - math.log(max(1, self.images[ngram]))) for ngram, count in counts.items()}
 
 
-def rarity(references: Sequence[Sequence[str]], n: int = 4) -> Rarity:
+def document_frequency(references: Sequence[Sequence[str]], n: int = 4) -> DocumentFrequency:
     """How rare the n-grams of these pictures' references are, up to n words. Source: Vedantam et al. 2015."""
-    pictures: Counter[NGram] = Counter()
+    images: Counter[NGram] = Counter()
     for texts in references:
-        pictures.update({ngram for text in texts for ngram in _all_ngrams(text.split(), n)})
-    return Rarity(pictures, len(references))
+        images.update({ngram for text in texts for ngram in _all_ngrams(text.split(), n)})
+    return DocumentFrequency(images, len(references))
 
 
 def cider_d(candidates: Sequence[str], references: Sequence[Sequence[str]], n: int = 4, sigma: float = 6.0) -> float:
@@ -106,7 +106,7 @@ def cider_d(candidates: Sequence[str], references: Sequence[Sequence[str]], n: i
 def cider_d_of_each(
     candidates: Sequence[str],
     references: Sequence[Sequence[str]],
-    rare: Rarity | None = None,
+    rare: DocumentFrequency | None = None,
     n: int = 4,
     sigma: float = 6.0,
 ) -> list[float]:
@@ -116,7 +116,7 @@ def cider_d_of_each(
     Raises ``ValueError`` as :func:`check_corpus` does.
     """
     check_corpus(candidates, references)
-    rare, found = rare or rarity(references, n), []
+    rare, found = rare or document_frequency(references, n), []
     for candidate, texts in zip(candidates, references):
         counts, total = _all_ngrams(candidate.split(), n), 0.0
         weighed, pairs = rare.weigh(counts), _pairs(counts)

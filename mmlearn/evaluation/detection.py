@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmlearn.evaluation.grounding import iou
 from mmlearn.evaluation.measures import Rows, row
-from mmlearn.objectives.boxes import corners
+from mmlearn.objectives.boxes import centers_to_corners
 
 
 def average_precision(right: Bool[Tensor, "n"], score: Float[Tensor, "n"], objects: int) -> float:
@@ -28,7 +28,7 @@ def average_precision(right: Bool[Tensor, "n"], score: Float[Tensor, "n"], objec
     return float((best * torch.diff(hits / objects, prepend=torch.zeros(1))).sum())
 
 
-def found_of(
+def match_detections(
     boxes: Float[Tensor, "q 4"], score: Float[Tensor, "q"], truth: Float[Tensor, "p 4"], threshold: float = 0.5
 ) -> Bool[Tensor, "q"]:
     """Which guesses find an object: the surest first, each object once, the one that overlaps most.
@@ -57,7 +57,7 @@ def mean_average_precision(
         hits, scores = [], []
         for i in range(len(label)):
             own, there = label[i] == number, (true_label[i] == number) & real[i]
-            hits.append(found_of(boxes[i, own], score[i, own], truth[i, there]))
+            hits.append(match_detections(boxes[i, own], score[i, own], truth[i, there]))
             scores.append(score[i, own])
         objects = int(((true_label == number) & real).sum())
         values.append(average_precision(torch.cat(hits), torch.cat(scores), objects))
@@ -66,14 +66,14 @@ def mean_average_precision(
     return sum(values) / len(values)
 
 
-def detected(run: Any, samples: Sequence[Any]) -> Rows:
+def detection_precision(run: Any, samples: Sequence[Any]) -> Rows:
     """Average precision where boxes share at least half, and what the same guesses get on other pictures.
 
     Every guess counts with its likeliest class. ``class_logits`` have *nothing* as their last class.
     """
     batch = run.plain(samples, "detection")
     found = run.read(batch, lambda output, rows: torch.cat([output.class_logits, output.boxes], -1))
-    boxes = corners(found[..., -4:])
+    boxes = centers_to_corners(found[..., -4:])
     score, label = found[..., :-4].softmax(-1)[..., :-1].max(-1)
     truth = batch["object_classes"], batch["boxes"], batch["object_mask"]
     far = len(samples) // 2

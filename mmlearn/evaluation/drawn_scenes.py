@@ -18,7 +18,7 @@ from mmlearn.data.synthetic.layouts import COLOURS, SHAPES
 NOTHING = len(COLOURS)  # the number of an empty cell, as colour and as shape
 
 
-class CellReader(nn.Module):
+class CellClassifier(nn.Module):
     """Colour and shape of what stands in each cell, or nothing: (b, 3, height, width) → 2 × (b, cells, 13) scores.
 
     A few convolutions that see one cell at a time. ``ValueError`` where the picture is not cut evenly.
@@ -63,7 +63,7 @@ class CellReader(nn.Module):
         return colour.argmax(-1), shape.argmax(-1)
 
 
-def cells_of(samples: Sequence[Any]) -> tuple[Int[Tensor, "b cells"], Int[Tensor, "b cells"]]:
+def true_cells(samples: Sequence[Any]) -> tuple[Int[Tensor, "b cells"], Int[Tensor, "b cells"]]:
     """The true colour and shape in each cell of these scenes."""
     grid = samples[0].layout.grid
     colour = torch.full((len(samples), grid**2), NOTHING)
@@ -91,7 +91,7 @@ def scene_scores(colour: Int[Tensor, "b cells"], shape: Int[Tensor, "b cells"], 
     return SceneScores(*(torch.tensor(part, dtype=torch.float).mean().item() for part in zip(*rows)))
 
 
-def picture_scores(colour: Int[Tensor, "b cells"], shape: Int[Tensor, "b cells"], samples: Sequence[Any]) -> Tensor:
+def image_scores(colour: Int[Tensor, "b cells"], shape: Int[Tensor, "b cells"], samples: Sequence[Any]) -> Tensor:
     """Of each picture whether all objects and the relation are right, (b,) of 0 and 1."""
     rows = [_score(*row, sample)[4] for *row, sample in zip(colour.tolist(), shape.tolist(), samples)]
     return torch.tensor(rows)
@@ -103,7 +103,7 @@ class ObjectScores(NamedTuple):
     colour: float  # some cell has this colour
     shape: float  # some cell has this shape
     both: float  # in one cell
-    place: float  # something is in the cell that the caption says
+    position: float  # something is in the cell that the caption says
     right: float  # the object is there, and nothing anywhere else: the graph is the caption's
 
 
@@ -117,7 +117,7 @@ def object_scores(
     if counts := {len(sample.objects) for sample in samples} - {1}:
         raise ValueError(f"These scores are of scenes with one object, got one with {max(counts)}.")
     cell = torch.tensor([sample.objects[0].cell for sample in samples])[:, None]
-    true_colour, true_shape = (part.gather(1, cell) for part in cells_of(samples))
+    true_colour, true_shape = (part.gather(1, cell) for part in true_cells(samples))
     filled = (colour != NOTHING) | (shape != NOTHING)
     same_colour, same_shape = colour == true_colour, shape == true_shape
     both = same_colour & same_shape

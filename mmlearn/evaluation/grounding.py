@@ -79,7 +79,7 @@ def box_of_map(maps: Float[Tensor, "n p"], grid: tuple[int, int], threshold: flo
 
 
 def _extent(used: Bool[Tensor, "n side"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-    """Where the first used place starts and the last one ends."""
+    """Where the first used position starts and the last one ends."""
     used = used.float()  # argmax takes the first of equals
     return used.argmax(1).float(), used.shape[1] - used.flip(1).argmax(1).float()
 
@@ -179,9 +179,9 @@ def report_head(
 ) -> HeadReport:
     """Choose layer and head on one split and report them on another: the best of many is lucky where it was chosen.
 
-    ``occlusion`` gets the chosen head's maps and says how much the score falls when the places of their highest weights
-    are covered, and others: see :func:`highest`, :func:`region_occlusion_check`
-    and :func:`~mmlearn.evaluation.occlusion_check`. Raises ``ValueError`` where the splits differ in layers or heads.
+    ``occlusion`` gets the chosen head's maps and says how much the score falls when the positions of their highest
+    weights are covered, and others: see :func:`peak_positions`, :func:`region_occlusion_check` and
+    :func:`~mmlearn.evaluation.occlusion_check`. Raises ``ValueError`` where the splits differ in layers or heads.
     """
     heads = {name: weights.shape[1] for name, weights in choose_maps.items()}
     if heads != {name: weights.shape[1] for name, weights in maps.items()} or len(set(heads.values())) != 1:
@@ -199,7 +199,7 @@ def report_head(
     )
 
 
-def highest(maps: Float[Tensor, "n p"]) -> Bool[Tensor, "n p"]:
+def peak_positions(maps: Float[Tensor, "n p"]) -> Bool[Tensor, "n p"]:
     """Where each map is highest: one region or patch a row, the first of several."""
     return F.one_hot(maps.argmax(1), maps.shape[1]).bool()
 

@@ -13,7 +13,7 @@ def token_losses(logits: Float[Tensor, "t v"], tokens: Int[Tensor, "t"]) -> Floa
 
 
 @torch.no_grad()
-def pseudo_losses(
+def pseudo_log_likelihood_losses(
     token_logits: Callable[[Int[Tensor, "n t"]], Float[Tensor, "n t v"]], tokens: Int[Tensor, "t"], mask_token: int
 ) -> Float[Tensor, "t"]:
     r"""Of each token of a text its loss where it alone is hidden, and all others are seen.

@@ -25,14 +25,14 @@ from mmlearn.evaluation.alignment import (
 )
 from mmlearn.evaluation.answers import prior_guesses, vqa_accuracy
 from mmlearn.evaluation.captions import bleu, check_facts, cider_d, rouge_l
+from mmlearn.evaluation.eval_mode import evaluating
 from mmlearn.evaluation.mentions import Mentions, find_mentions
-from mmlearn.evaluation.mode import evaluating
 from mmlearn.evaluation.reranking import rerank_both_ways
-from mmlearn.evaluation.retrieval import belongs, embed_each, median_rank, recall_at, similarity_both_ways
+from mmlearn.evaluation.retrieval import embed_each, matching_items, median_rank, recall_at, similarity_both_ways
 
 Rows = dict[str, dict[str, float | None]]  # what a measure returns: name → obtained, and what chance gives
 Measure = Callable[[Any, Sequence[Any]], Rows]  # of a run and of samples that it has not seen
-PICTURE = ("image", "pixel_mask", "regions", "boxes", "region_classes", "region_mask")
+IMAGE = ("image", "pixel_mask", "regions", "boxes", "region_classes", "region_mask")
 CANDIDATES = 16  # of each query, that a fusion encoder looks at again
 
 
@@ -41,7 +41,7 @@ def row(obtained: Any, chance: Any = None) -> dict[str, float | None]:
     return {"obtained": float(obtained), "chance": None if chance is None else float(chance)}
 
 
-def most_common(numbers: Int[Tensor, "n"]) -> float:
+def majority_share(numbers: Int[Tensor, "n"]) -> float:
     """The share of the number that occurs most often: the accuracy of always guessing it."""
     return float(numbers.bincount().max() / len(numbers))
 
@@ -55,12 +55,12 @@ def check_captions(samples: Sequence[Any], what: str) -> None:
 # Two modalities in one space.
 
 
-def by_name(system: Any, batch: dict[str, Tensor], modality: str, call: Callable) -> Any:
+def encode_modality(system: Any, batch: dict[str, Tensor], modality: str, call: Callable) -> Any:
     """What ``encode_image``, ``encode_text`` and so on make of a batch."""
     return call(getattr(system, f"encode_{modality}"), batch)
 
 
-def retrieval(one: str, other: str, encode: Callable = by_name) -> Callable[[Any, Sequence[Any]], Rows]:
+def retrieval(one: str, other: str, encode: Callable = encode_modality) -> Callable[[Any, Sequence[Any]], Rows]:
     """The measure of how well two modalities, such as image and text, find each other.
 
     Recall and median rank both ways, and how both lie in their space. Where the system can also ``match``, once more
@@ -71,11 +71,11 @@ def retrieval(one: str, other: str, encode: Callable = by_name) -> Callable[[Any
     def measure(run: Any, samples: Sequence[Any]) -> Rows:
         check_captions(samples, "Retrieval")
         first, second = (embed_each(run, samples, modality, encode) for modality in (one, other))
-        positives = belongs(first.number, second.number)
+        positives = matching_items(first.number, second.number)
         both_ways = similarity_both_ways(first.embedding, second.embedding, second.mask)
         rows = ranking_rows((one, other), both_ways, positives)
         if hasattr(run.system, "match"):
-            both_ways = look_again(run, samples, first.first, second.first, both_ways)
+            both_ways = rerank_by_matching(run, samples, first.first, second.first, both_ways)
             rows |= ranking_rows((one, other), both_ways, positives, ", re-ranked")
         if first.embedding.ndim == 2 and min(len(first.first), len(second.first)) > 1:
             rows |= space_rows((one, other), first.embedding, second.embedding, positives)
@@ -116,7 +116,7 @@ def space_rows(
     }
 
 
-def look_again(
+def rerank_by_matching(
     run: Any, samples: Sequence[Any], image_index: list[int], text_index: list[int], both_ways: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Similarities in which the likely pairs are ranked by ``match``, picture and text read together."""
@@ -132,7 +132,7 @@ def look_again(
         return rerank_both_ways(*both_ways, score, CANDIDATES, generator=torch.Generator().manual_seed(0))
 
 
-# Words and their places.
+# Words and their positions.
 
 
 def pointing(maps: Callable[[Any, dict[str, Tensor], Mentions], Float[Tensor, "n p"] | None]) -> Callable:
@@ -185,7 +185,7 @@ def occlusion(run: Any, samples: Sequence[Any]) -> Rows:
 # Picture and text read together.
 
 
-def matching(run: Any, samples: Sequence[Any]) -> Rows:
+def matching_accuracy(run: Any, samples: Sequence[Any]) -> Rows:
     """How many pairs are told from wrong ones, where half of the pictures have another one's caption."""
     check_captions(samples, "Matching")
     batch = run.label(run.plain(samples), MatchLabel())
@@ -198,7 +198,7 @@ def matching(run: Any, samples: Sequence[Any]) -> Rows:
     }
 
 
-def hidden_words(label: Label, entry: str = "token_label", what: str = "masked-word") -> Measure:
+def masked_token_accuracy(label: Label, entry: str = "token_label", what: str = "masked-word") -> Measure:
     """The measure of how many tokens are guessed that ``label`` hid, and how many beside the next pair's picture.
 
     ``entry`` holds the true ones. Chance: the commonest token.
@@ -215,9 +215,9 @@ def hidden_words(label: Label, entry: str = "token_label", what: str = "masked-w
                 logits = run.system.token_logits(output.tokens[masked])
             return logits.argmax(-1) == rows[entry][masked]
 
-        chance = most_common(batch[entry][batch[entry] != -100])
+        chance = majority_share(batch[entry][batch[entry] != -100])
         rows = {f"{what} accuracy": row(run.read(batch, right).float().mean(), chance)}
-        if other := {name: batch[name].roll(1, 0) for name in PICTURE if name in batch}:
+        if other := {name: batch[name].roll(1, 0) for name in IMAGE if name in batch}:
             blind = run.read(batch | other, right).float().mean()
             rows[f"{what} accuracy, another picture"] = row(blind, chance)
         return rows
@@ -225,10 +225,10 @@ def hidden_words(label: Label, entry: str = "token_label", what: str = "masked-w
     return measure
 
 
-masked_words = hidden_words(MaskedTokens())
+masked_word_accuracy = masked_token_accuracy(MaskedTokens())
 
 
-def masked_regions(run: Any, samples: Sequence[Any]) -> Rows:
+def masked_region_losses(run: Any, samples: Sequence[Any]) -> Rows:
     """The losses of masked regions on these samples, beside what they are before anything is learned, where known."""
     batch, rows = run.label(run.plain(samples), MaskedRegions()), {}
     with evaluating(run.system):
@@ -240,16 +240,16 @@ def masked_regions(run: Any, samples: Sequence[Any]) -> Rows:
     return rows
 
 
-def hidden_codes_named(run: Any, samples: Sequence[Any]) -> Rows:
+def masked_code_accuracy(run: Any, samples: Sequence[Any]) -> Rows:
     """How many codes of hidden patches are guessed. Chance: always the commonest."""
     batch = run.label(run.plain(samples) | run.field("code")(samples), MaskedPatches())
     masked = batch["masked_patches"]
     guess = run.read(batch, lambda output, rows: output.code_logits[rows["masked_patches"]].argmax(-1))
     code = batch["code"][masked]
-    return {"hidden codes named": row((guess == code).float().mean(), most_common(code))}
+    return {"hidden codes named": row((guess == code).float().mean(), majority_share(code))}
 
 
-def rewritten(label: Label) -> Callable[[Any, Sequence[Any]], Rows]:
+def target_token_accuracy(label: Label) -> Callable[[Any, Sequence[Any]], Rows]:
     """The measure of how many tokens of a ``target`` are guessed from a text that ``label`` spoilt and those before."""
 
     def measure(run: Any, samples: Sequence[Any]) -> Rows:
@@ -259,59 +259,59 @@ def rewritten(label: Label) -> Callable[[Any, Sequence[Any]], Rows]:
             real = rows["target_mask"]
             return output.token_logits.argmax(-1)[real] == rows["target"][real]
 
-        chance = most_common(batch["target"][batch["target_mask"]])
+        chance = majority_share(batch["target"][batch["target_mask"]])
         return {"written-token accuracy": row(run.read(batch, right).float().mean(), chance)}
 
     return measure
 
 
-def segments_told(label: Label, target: str, logits: str) -> Callable[[Any, Sequence[Any]], Rows]:
+def segment_accuracy(label: Label, target: str, logits: str) -> Callable[[Any, Sequence[Any]], Rows]:
     """The measure of how many pairs of segments are told from those that ``label`` changed."""
 
     def measure(run: Any, samples: Sequence[Any]) -> Rows:
         batch = run.label(run.plain(samples), label)
         guess = run.read(batch, lambda output, rows: getattr(output, logits).argmax(-1))
-        return {"segments told": row((guess == batch[target]).float().mean(), most_common(batch[target]))}
+        return {"segments told": row((guess == batch[target]).float().mean(), majority_share(batch[target]))}
 
     return measure
 
 
-def triples_told(label: Label) -> Callable[[Any, Sequence[Any]], Rows]:
+def triple_accuracy(label: Label) -> Callable[[Any, Sequence[Any]], Rows]:
     """The measure of how many triples of words, tags and picture are told from those that ``label`` polluted."""
 
     def measure(run: Any, samples: Sequence[Any]) -> Rows:
         batch = run.label(run.plain(samples), label)
         guess = run.read(batch, lambda output, rows: run.system.contrast_head(output.pooled).argmax(-1))
         right = (guess == batch["polluted"]).float()
-        return {"triples told from polluted ones": row(right.mean(), most_common(batch["polluted"]))}
+        return {"triples told from polluted ones": row(right.mean(), majority_share(batch["polluted"]))}
 
     return measure
 
 
-def replaced_words(run: Any, samples: Sequence[Any]) -> Rows:
+def replaced_token_accuracy(run: Any, samples: Sequence[Any]) -> Rows:
     """How many words are judged right, all and those that a generator wrote. Chance: all are taken to be real."""
     batch = run.on_device(run.label(run.plain(samples), MaskedTokens()))
     with evaluating(run.system):
         output = run.call(run.system.forward, batch | {"original": batch["token_label"]})
     guess, replaced = (x[batch["mask"]].cpu() for x in (output.replaced_logits > 0, output.replaced))
-    return words_judged(guess, replaced, "replaced")
+    return token_detection(guess, replaced, "replaced")
 
 
-def shuffled_words(run: Any, samples: Sequence[Any]) -> Rows:
-    """How many words are judged right, all and those that changed places. Chance: all are taken to be in order."""
+def shuffled_token_accuracy(run: Any, samples: Sequence[Any]) -> Rows:
+    """How many words are judged right, all and those that changed positions. Chance: all are taken to be in order."""
     batch = run.label(run.plain(samples), ShuffledTokens())
     moved = run.read(batch, lambda output, rows: (output.shuffled_logits > 0)[rows["mask"]])
-    return words_judged(moved, batch["shuffled"][batch["mask"]], "shuffled")
+    return token_detection(moved, batch["shuffled"][batch["mask"]], "shuffled")
 
 
-def words_judged(guess: Bool[Tensor, "n"], wrong: Bool[Tensor, "n"], what: str) -> Rows:
+def token_detection(guess: Bool[Tensor, "n"], wrong: Bool[Tensor, "n"], what: str) -> Rows:
     """How many words are judged right, and how many of the wrong ones are found, where there are some."""
     share = wrong.float().mean()
     rows = {"words judged right": row((guess == wrong).float().mean(), max(share, 1 - share))}
     return rows | ({f"{what} words found": row(guess[wrong].float().mean(), 0.0)} if wrong.any() else {})
 
 
-def next_words(run: Any, samples: Sequence[Any]) -> Rows:
+def next_token_accuracy(run: Any, samples: Sequence[Any]) -> Rows:
     """How many tokens of each caption are guessed from the tokens before, and from the picture where there is one."""
     batch = run.plain(samples)
 
@@ -319,21 +319,21 @@ def next_words(run: Any, samples: Sequence[Any]) -> Rows:
         real = rows["mask"][:, 1:]
         return output.token_logits[:, :-1][real].argmax(-1) == rows["tokens"][:, 1:][real]
 
-    chance = most_common(batch["tokens"][:, 1:][batch["mask"][:, 1:]])
+    chance = majority_share(batch["tokens"][:, 1:][batch["mask"][:, 1:]])
     return {"next-word accuracy": row(run.read(batch, right).float().mean(), chance)}
 
 
-def written_captions(run: Any, samples: Sequence[Any]) -> Rows:
+def caption_scores(run: Any, samples: Sequence[Any]) -> Rows:
     """How good the captions are that the likeliest words make. Chance: each picture beside the next one's.
 
     Of scenes also the share of stated facts that are true. Nothing for a system that writes nothing about pictures.
     """
     takes = inspect.signature(run.system.generate).parameters if run.recipe.writes else ()
-    if not any(name in takes for name in PICTURE):
+    if not any(name in takes for name in IMAGE):
         return {}
     said, longest = [], run.tokenizer.max_length
     for batch in run.batches(samples):
-        given = {name: batch[name] for name in PICTURE if name in batch and name in takes}
+        given = {name: batch[name] for name in IMAGE if name in batch and name in takes}
         said += [run.tokenizer.decode(row) for row in run.system.generate(**given, max_length=longest)]
     other = [*said[1:], said[0]]
     references = [[" ".join(sample.caption.lower().split())] for sample in samples]
@@ -349,7 +349,7 @@ def written_captions(run: Any, samples: Sequence[Any]) -> Rows:
     return rows
 
 
-def answers(run: Any, samples: Sequence[Any]) -> Rows:
+def answer_accuracy(run: Any, samples: Sequence[Any]) -> Rows:
     """How many questions are answered right: all, each kind, and all beside another sample's picture.
 
     Chance is the answer that is commonest among these questions of the same kind.
@@ -358,7 +358,7 @@ def answers(run: Any, samples: Sequence[Any]) -> Rows:
         return {}
     batch = run.plain(samples, "vqa")
     far = len(samples) // 2  # neighbours may be asked about the same picture
-    other = batch | {name: batch[name].roll(far, 0) for name in PICTURE if name in batch}
+    other = batch | {name: batch[name].roll(far, 0) for name in IMAGE if name in batch}
     guess, blind = (run.read(one, lambda output, rows: output.answer_logits.argmax(-1)) for one in (batch, other))
     kinds = [sample.question.kind for sample in samples]
     prior = vqa_accuracy(prior_guesses(kinds, kinds, batch["answer"]), batch["answer"], kinds)
@@ -371,7 +371,7 @@ def answers(run: Any, samples: Sequence[Any]) -> Rows:
 # One of several names.
 
 
-def classes(what: str) -> Callable[[Any, Sequence[Any]], Rows]:
+def class_accuracy(what: str) -> Callable[[Any, Sequence[Any]], Rows]:
     """The measure of how many samples get their right ``label``. Chance: always the commonest."""
 
     def measure(run: Any, samples: Sequence[Any]) -> Rows:
@@ -380,6 +380,6 @@ def classes(what: str) -> Callable[[Any, Sequence[Any]], Rows]:
             guess.append(run.call(run.system.forward, batch).logits.argmax(-1).cpu())
             label.append(batch["label"].cpu())
         guess, label = torch.cat(guess), torch.cat(label)
-        return {what: row((guess == label).float().mean(), most_common(label))}
+        return {what: row((guess == label).float().mean(), majority_share(label))}
 
     return measure

@@ -1,4 +1,4 @@
-"""Where captions name objects whose place is known, and what a model's maps say of them."""
+"""Where captions name objects whose position is known, and what a model's maps say of them."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -75,14 +75,14 @@ def bag_of_words(
     return torch.zeros(len(tokens), vocab_size).scatter_add_(1, tokens, mask.float())[:, special:]
 
 
-def left_out(vectors: Float[Tensor, "n d"], penalty: float = 1.0) -> Float[Tensor, "n n"]:
+def leave_one_out_prediction(vectors: Float[Tensor, "n d"], penalty: float = 1.0) -> Float[Tensor, "n n"]:
     r"""A ridge regression that predicts each row from all the others: by which weights it takes their targets.
 
     .. math:: w_i = (K + \lambda I)^{-1} k_i
 
-    of the others' products K and theirs with row i, both about the others' mean; λ is ``penalty`` times the mean of
-    K's diagonal. A row has weight 0 for itself. ``left_out(x) @ target`` are the predictions, without the mean of the
-    targets. Raises ``ValueError`` for fewer than three rows.
+    of the others' products K and theirs with row i, both about the others' mean; λ is ``penalty`` times the mean of K's
+    diagonal. A row has weight 0 for itself. ``leave_one_out_prediction(x) @ target`` are the predictions, without the
+    mean of the targets. Raises ``ValueError`` for fewer than three rows.
     """
     n = len(vectors)
     if n < 3:

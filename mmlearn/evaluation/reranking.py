@@ -25,8 +25,8 @@ def rerank(
 ) -> Float[Tensor, "queries items"]:
     """Score the k most similar items of each query again; the rest follow in the order they had.
 
-    ``match(query, item)`` scores pairs, given by their numbers (m,), m up to ``batch_size``. Returned are places from
-    below: the higher the better, and equal where what put them there is equal, for
+    ``match(query, item)`` scores pairs, given by their numbers (m,), m up to ``batch_size``. Returned are positions
+    from below: the higher the better, and equal where what put them there is equal, for
     :func:`mmlearn.evaluation.recall_at` and its likes. Which of several equally similar items are among the k is drawn
     from ``generator``. With k of all items or more, the similarity does not count.
 
@@ -52,7 +52,7 @@ def rerank(
             raise ValueError("A score of match is not finite, so nothing can be ranked: look for NaN in the model.")
         scores.append(score.to(similarity.device))
     again = torch.cat(scores).view_as(chosen)
-    return _place(similarity).scatter(1, chosen, items + _place(again)).float()
+    return _position(similarity).scatter(1, chosen, items + _position(again)).float()
 
 
 def _top(similarity: Tensor, k: int, generator: torch.Generator) -> Int[Tensor, "queries k"]:
@@ -61,8 +61,8 @@ def _top(similarity: Tensor, k: int, generator: torch.Generator) -> Int[Tensor, 
     return shuffled.gather(1, similarity.gather(1, shuffled).topk(k, dim=1).indices)
 
 
-def _place(x: Float[Tensor, "queries n"]) -> Int[Tensor, "queries n"]:
-    """How many of its row each entry beats; equals have the same place."""
+def _position(x: Float[Tensor, "queries n"]) -> Int[Tensor, "queries n"]:
+    """How many of its row each entry beats; equals have the same position."""
     x = x.contiguous()
     return torch.searchsorted(x.sort(1).values, x)
 

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mmlearn.data.batches import CollateFunction
 from mmlearn.data.hashing import digest
-from mmlearn.evaluation.mode import evaluating
+from mmlearn.evaluation.eval_mode import evaluating
 from mmlearn.objectives import late_interaction
 
 # What makes two samples the same picture, text, sound or video.
@@ -23,7 +23,7 @@ CONTENT: dict[str, Callable[[Any], Hashable]] = {
 }
 
 
-class Encoded(NamedTuple):
+class EncodedItems(NamedTuple):
     """The n different pictures (or texts, sounds, videos) of some samples: a vector each, or one a token."""
 
     embedding: Float[Tensor, "n ..."]  # (n, d) or (n, t, d)
@@ -34,9 +34,9 @@ class Encoded(NamedTuple):
 
 def embed_each(
     run: Any, samples: Sequence[Any], modality: str, encode: Callable[..., Tensor], *, batch_size: int = 256
-) -> Encoded:
+) -> EncodedItems:
     """``encode(system, batch, modality, call)`` of each different picture, text, sound or video, on the CPU."""
-    number, first = first_seen(CONTENT[modality](sample) for sample in samples)
+    number, first = unique_ids(CONTENT[modality](sample) for sample in samples)
     vectors, masks = [], []
     for batch in run.batches([samples[i] for i in first], size=batch_size):
         vectors += [*encode(run.system, batch, modality, run.call).cpu()]
@@ -44,7 +44,7 @@ def embed_each(
             masks += [*batch["mask"].cpu()]
     padded = (lambda rows: pad_sequence(rows, batch_first=True)) if vectors[0].ndim > 1 else torch.stack
     mask = pad_sequence(masks, batch_first=True) if masks else None
-    return Encoded(padded(vectors), mask, number, first)
+    return EncodedItems(padded(vectors), mask, number, first)
 
 
 class Embeddings(NamedTuple):
@@ -65,14 +65,14 @@ def embed(system: nn.Module, samples: Sequence[Any], collate: CollateFunction, *
     CPU.
     """
     device = next(system.parameters()).device
-    picture, first = first_seen(digest(sample.image) for sample in samples)
-    text, first_text = first_seen(sample.caption for sample in samples)
+    image, first = unique_ids(digest(sample.image) for sample in samples)
+    text, first_text = unique_ids(sample.caption for sample in samples)
     images, texts, masks = [], [], []
     with evaluating(system):
         for start in range(0, len(samples), batch_size):
             rows = range(start, min(start + batch_size, len(samples)))
             batch = {name: value.to(device) for name, value in collate([samples[i] for i in rows]).items()}
-            shown = [row for row, i in enumerate(rows) if first[picture[i]] == i]
+            shown = [row for row, i in enumerate(rows) if first[image[i]] == i]
             said = [row for row, i in enumerate(rows) if first_text[text[i]] == i]
             if shown:
                 images.append(system.encode_image(batch["image"][shown]).cpu())
@@ -84,13 +84,13 @@ def embed(system: nn.Module, samples: Sequence[Any], collate: CollateFunction, *
         torch.cat(images),
         pad_sequence(texts, batch_first=True) if texts[0].ndim > 1 else torch.stack(texts),
         pad_sequence(masks, batch_first=True),
-        belongs(picture, text),
+        matching_items(image, text),
         [samples[i].caption for i in first_text],
         first,
     )
 
 
-def first_seen(keys: Iterable[Hashable]) -> tuple[list[int], list[int]]:
+def unique_ids(keys: Iterable[Hashable]) -> tuple[list[int], list[int]]:
     """A number for each key, from 0 and equal where keys are; and for each number where it is first."""
     number: dict[Hashable, int] = {}
     numbers, first = [], []
@@ -102,7 +102,7 @@ def first_seen(keys: Iterable[Hashable]) -> tuple[list[int], list[int]]:
     return numbers, first
 
 
-def belongs(one: Sequence[int], other: Sequence[int]) -> Bool[Tensor, "n m"]:
+def matching_items(one: Sequence[int], other: Sequence[int]) -> Bool[Tensor, "n m"]:
     """Which of n numbers stands beside which of m anywhere, as pictures do beside their captions."""
     positives = torch.zeros(max(one) + 1, max(other) + 1, dtype=torch.bool)
     positives[list(one), list(other)] = True
@@ -156,7 +156,7 @@ def recall_at(
     better, wrong, right = ranks(similarity, positives)
     missed = torch.ones_like(better)  # the probability that no right item is among the first k
     for taken in range(k):
-        free = taken >= better  # place ``taken`` is drawn from the tied items
+        free = taken >= better  # position ``taken`` is drawn from the tied items
         drawn = (taken - better).clamp(min=0)
         chance = ((wrong - drawn).clamp(min=0) / (wrong + right - drawn).clamp(min=1)).clamp(max=1)
         missed = torch.where(free, missed * chance, missed)

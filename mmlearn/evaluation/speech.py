@@ -10,7 +10,7 @@ from torch import Tensor
 from mmlearn.objectives.speech import distractor_logits
 
 
-def found_among_distractors(
+def contrastive_accuracy(
     context: Float[Tensor, "b s d"],
     target: Float[Tensor, "b s d"],
     codes: Int[Tensor, "b s groups"],
@@ -31,7 +31,7 @@ def found_among_distractors(
     return logits[:, 0] > logits[:, 1:].amax(-1), 1 / (1 + different)
 
 
-def all_hidden(parts: Sequence[Tensor]) -> Tensor:
+def join_masked_frames(parts: Sequence[Tensor]) -> Tensor:
     """The hidden frames of all batches, joined. ``ValueError`` where there is none."""
     joined = torch.cat(list(parts))
     if not len(joined):
@@ -57,7 +57,7 @@ def phone_purity(
     return float(together.amax(1).sum() / together.sum())
 
 
-def lines_across(mel: Float[Tensor, "mels s"], hidden: Bool[Tensor, "s"]) -> Float[Tensor, "mels s"]:
+def linear_interpolation(mel: Float[Tensor, "mels s"], hidden: Bool[Tensor, "s"]) -> Float[Tensor, "mels s"]:
     """The clip with each band in a straight line over each gap, from the last frame that is seen to the next one.
 
     Before the first frame that is seen, and behind the last one, that frame goes on. It is what a guess without a
@@ -66,17 +66,17 @@ def lines_across(mel: Float[Tensor, "mels s"], hidden: Bool[Tensor, "s"]) -> Flo
     seen = (~hidden).nonzero()[:, 0]
     if len(seen) < 2:
         raise ValueError(f"A line needs two frames that are seen; of these {len(hidden)} there are {len(seen)}.")
-    place = torch.arange(len(hidden))
-    right = torch.searchsorted(seen, place).clamp(1, len(seen) - 1)
+    position = torch.arange(len(hidden))
+    right = torch.searchsorted(seen, position).clamp(1, len(seen) - 1)
     before, after = seen[right - 1], seen[right]
-    share = ((place - before) / (after - before)).clamp(0, 1)
+    share = ((position - before) / (after - before)).clamp(0, 1)
     return mel[:, before] + share * (mel[:, after] - mel[:, before])
 
 
 # Texts.
 
 
-def edits(said: Sequence, right: Sequence) -> int:
+def edit_distance(said: Sequence, right: Sequence) -> int:
     """How many tokens must be put in, left out or replaced, at the least, to make one of the other.
 
     Source: Wagner & Fischer 1974.
@@ -99,13 +99,13 @@ def edit_rate(said: Sequence[Sequence], right: Sequence[Sequence]) -> float:
         raise ValueError(
             f"Each right text has one that was said; got {len(right)}, of {tokens} tokens, and {len(said)}."
         )
-    return sum(edits(one, other) for one, other in zip(said, right)) / tokens
+    return sum(edit_distance(one, other) for one, other in zip(said, right)) / tokens
 
 
 # Time.
 
 
-def in_time(
+def temporal_pointing(
     maps: Float[Tensor, "n words s"], begin: Float[Tensor, "n words"], end: Float[Tensor, "n words"]
 ) -> dict[str, float]:
     """How often a word's map is highest where the word sounds, and begins and ends with it, each to within one frame.
@@ -115,9 +115,11 @@ def in_time(
     """
     highest = maps.argmax(-1, keepdim=True)
     level = (maps.amax(-1, keepdim=True) + maps.quantile(0.25, -1, keepdim=True)) / 2
-    low, place = maps < level, torch.arange(maps.shape[-1])
-    first = torch.where(low & (place < highest), place + 1, 0).amax(-1)  # after the last low frame before the highest
-    last = torch.where(low & (place > highest), place - 1, maps.shape[-1] - 1).amin(-1)
+    low, position = maps < level, torch.arange(maps.shape[-1])
+    first = torch.where(low & (position < highest), position + 1, 0).amax(
+        -1
+    )  # after the last low frame before the highest
+    last = torch.where(low & (position > highest), position - 1, maps.shape[-1] - 1).amin(-1)
     hits = {
         "inside": (highest[..., 0] >= begin - 1) & (highest[..., 0] <= end + 1),
         "begins": (first - begin).abs() <= 1,
@@ -126,8 +128,10 @@ def in_time(
     return {name: hit.float().mean().item() for name, hit in hits.items()}
 
 
-def in_time_by_chance(frames: int, begin: Float[Tensor, "n words"], end: Float[Tensor, "n words"]) -> dict[str, float]:
-    """The mean of :func:`in_time` if the frames are drawn by chance."""
+def temporal_pointing_chance(
+    frames: int, begin: Float[Tensor, "n words"], end: Float[Tensor, "n words"]
+) -> dict[str, float]:
+    """The mean of :func:`temporal_pointing` if the frames are drawn by chance."""
     every = torch.arange(frames)
     hits = {
         "inside": (every >= begin[..., None] - 1) & (every <= end[..., None] + 1),
@@ -137,7 +141,7 @@ def in_time_by_chance(frames: int, begin: Float[Tensor, "n words"], end: Float[T
     return {name: hit.float().mean().item() for name, hit in hits.items()}
 
 
-def attention_in_time(
+def attention_over_time(
     maps: Mapping[str, Float[Tensor, "b h q n"]], grid: tuple[int, int], readers: int
 ) -> Float[Tensor, "b heads columns"]:
     """How much of their attention the first ``readers`` tokens give to each column of a spectrogram's patches.
@@ -149,7 +153,7 @@ def attention_in_time(
     return torch.cat(moments, 1)
 
 
-def looks_inside(
+def attention_peak_in_span(
     looks: Float[Tensor, "n heads columns"],
     middle: Float[Tensor, "columns"],
     begin: Float[Tensor, "n"],

@@ -51,7 +51,7 @@ def task(
                 if failure and failure.answered:
                     names = dict(zip(parameters(reference), given))
                     with warnings.catch_warnings(action="ignore"):
-                        failure = _with_places(failure, check, example, function, names, shown) or failure
+                        failure = _with_positions(failure, check, example, function, names, shown) or failure
             if failure:
                 raise failure
 
@@ -96,13 +96,13 @@ def _incomparable(error: Exception) -> CheckFailed:
     return failure
 
 
-def _with_places(
+def _with_positions(
     failure: CheckFailed, check: Callable, example: Callable | None, function: Callable, kinds: dict, shown: int
 ) -> CheckFailed | None:
     """The failure as it is told where the function passes with two of its arguments in each other's place.
 
     Where the statement's example is right as it is, of the arguments that it gives only two of the same kind can have
-    changed places.
+    changed positions.
     """
     names = list(kinds)
     for one, other in itertools.combinations(range(len(names)), 2):
@@ -110,7 +110,7 @@ def _with_places(
             continue
         if _is_right(check, example, swapped(function, one, other)):
             told = CheckFailed(
-                f"The arguments {names[one]} and {names[other]} have changed places. {failure.property}",
+                f"The arguments {names[one]} and {names[other]} have changed positions. {failure.property}",
                 f"it is right with these two swapped: keep the order of the stub. Otherwise {failure.hint}",
             )
             told.by_hand = failure.by_hand

@@ -7,7 +7,7 @@ from types import ModuleType
 from mmlearn.chapters import PACKAGE
 from mmlearn.exercises.checks import Task
 from mmlearn.exercises.observation import Experiment
-from mmlearn.names import choices
+from mmlearn.suggestions import suggest
 
 EACH = "[0-9][0-9]*_*/checks.py"  # 07_contrastive, 13a_hearing
 
@@ -31,7 +31,7 @@ def load_checks(name: str) -> ModuleType:
     """The checks of an exercise, wherever its notebook was copied. ``ValueError`` lists what there is."""
     known = {folder.name: folder for folder in exercise_folders()}
     if name not in known:
-        raise ValueError(f"There is no exercise {name!r}; {choices(name, known)}.")
+        raise ValueError(f"There is no exercise {name!r}; {suggest(name, known)}.")
     return load_part(known[name], "checks")
 
 
@@ -75,5 +75,5 @@ def find_task(name: str) -> Task | Experiment:
     if found:
         which = ", ".join(f"{task.exercise}/{task.name}" for task in found)
         raise ValueError(f"Several exercises have a task {name!r}: {which}.")
-    nearest = choices(name, [task.name for task in known]).partition("choose from")[0]
+    nearest = suggest(name, [task.name for task in known]).partition("choose from")[0]
     raise ValueError(f"There is no task {name!r}; {nearest}mmlearn exercises lists them.")

@@ -57,7 +57,7 @@ def orthogonal(*shape: int) -> Tensor:
 
 
 def some_of(*shape: int, real: int | Sequence[int] | Tensor) -> Tensor:
-    """A mask with so many real ones in each row, in random places; ``real`` may list a number for each row."""
+    """A mask with so many real ones in each row, in random positions; ``real`` may list a number for each row."""
     return evenly(*shape).argsort(-1) < torch.as_tensor(real)[..., None]
 
 

@@ -81,7 +81,7 @@ def _leaves(value: Any) -> Any:
 
 def _names(like: Callable, given: list) -> list[str]:
     """What the inputs that are learned are called."""
-    words = [*parameters(like), *(f"input {place + 1}" for place in range(len(given)))][: len(given)]
+    words = [*parameters(like), *(f"input {position + 1}" for position in range(len(given)))][: len(given)]
     pairs = zip(words, given)
     return [
         name

@@ -3,10 +3,11 @@
 A causal layer says of a token what it said when the token was the last one, because no token sees a later one. So its
 keys and values can be kept, and each step reads one token, not the whole text. A context, such as the patches of a
 picture, is read in the first step alone. A recurrent network has no keys: what it keeps is its state after the last
-token (:meth:`Reading.state`).
+token (:meth:`DecodingStep.state`).
 
-A system gives ``read``, which scores what follows a :class:`Reading`. :func:`cached` and :func:`uncached` turn it into
-the ``next_logits`` that decoding asks. Both give the same numbers to rounding, and neither keeps what a gradient needs.
+A system gives ``read``, which scores what follows a :class:`DecodingStep`. :func:`cached` and :func:`uncached` turn it
+into the ``next_logits`` that decoding asks. Both give the same numbers to rounding, and neither keeps what a gradient
+needs.
 
 Prompts of unequal length are padded at their left (:func:`pad_left`), so that all texts go on in the same column.
 Padding is masked, and positions count real tokens alone: a row is written as if it were alone.
@@ -27,7 +28,7 @@ from mmlearn.generation.decoding import NextLogits
 from mmlearn.layers import Attention
 
 
-class Reading(NamedTuple):
+class DecodingStep(NamedTuple):
     """The tokens that a model is to read now, and what it has to know of them. n rows write b texts, n / b each."""
 
     tokens: Int[Tensor, "n t"]  # with a cache only those that have not been read
@@ -65,16 +66,16 @@ class Reading(NamedTuple):
         return self.rows(x if first else x[:, :0])
 
 
-Read = Callable[[Reading], Float[Tensor, "n v"]]  # scores of what follows the last token of each row
+ScoreNext = Callable[[DecodingStep], Float[Tensor, "n v"]]  # scores of what follows the last token of each row
 
 
-def uncached(read: Read, mask: Bool[Tensor, "b start"]) -> NextLogits:
+def uncached(read: ScoreNext, mask: Bool[Tensor, "b start"]) -> NextLogits:
     """A ``next_logits`` that reads every text from its first token. ``mask`` says what is real in the start."""
     return torch.inference_mode()(lambda tokens: read(_reading(tokens, mask, 0)))
 
 
 @contextmanager
-def cached(model: nn.Module, read: Read, mask: Bool[Tensor, "b start"]) -> Iterator[NextLogits]:
+def cached(model: nn.Module, read: ScoreNext, mask: Bool[Tensor, "b start"]) -> Iterator[NextLogits]:
     """Within this block the same ``next_logits`` as :func:`uncached`, which reads each token once.
 
     Every :class:`~mmlearn.layers.Attention` of ``model`` keeps its keys and values; given new tokens alone, it attends
@@ -98,7 +99,7 @@ def cached(model: nn.Module, read: Read, mask: Bool[Tensor, "b start"]) -> Itera
 
 def continue_prompts(
     model: nn.Module,
-    read: Read,
+    read: ScoreNext,
     start_token: int,
     prompt: Int[Tensor, "b prompt"],
     prompt_mask: Bool[Tensor, "b prompt"] | None,
@@ -107,7 +108,7 @@ def continue_prompts(
     **ids: int,
 ) -> Int[Tensor, "b t"]:
     """The prompts and what is written behind them, up to ``max_length`` tokens in all, without the start token."""
-    start, mask = begin(start_token, prompt, prompt_mask)
+    start, mask = start_prompts(start_token, prompt, prompt_mask)
     with cached(model, read, mask) as next_logits:
         written = decode(next_logits, start, max_length=max_length + 1, **ids)
     return torch.cat([prompt, written[:, start.shape[1] :]], dim=1)
@@ -172,7 +173,7 @@ def pad_left(
     return torch.stack(tokens), torch.stack(mask)
 
 
-def begin(
+def start_prompts(
     token: int, prompt: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
 ) -> tuple[Int[Tensor, "b t+1"], Bool[Tensor, "b t+1"]]:
     """Prompts, padded at their left, with a start token before each; and which tokens are real."""
@@ -185,12 +186,12 @@ def begin(
 
 def _reading(
     tokens: Int[Tensor, "n t"], mask: Bool[Tensor, "b start"], read: int, cache: Cache | None = None
-) -> Reading:
+) -> DecodingStep:
     """All but the first ``read`` tokens. What was written is real; of the start the mask says what is."""
     mask = _for_rows(mask, len(tokens))
     mask = F.pad(mask, (0, tokens.shape[1] - mask.shape[1]), value=True)
     position = (mask.cumsum(1) - 1).clamp(min=0)
-    return Reading(tokens[:, read:], position[:, read:], mask, cache)
+    return DecodingStep(tokens[:, read:], position[:, read:], mask, cache)
 
 
 def _for_rows(x: Shaped[Tensor, "b ..."], n: int) -> Shaped[Tensor, "n ..."]:

@@ -39,28 +39,28 @@ def trie(answers: Collection[Sequence[int]], end_token: int) -> Allowed:
     return allowed
 
 
-def boxes(places: range, labels: Collection[int], end_token: int) -> Allowed:
-    """Any number of objects, each a box and a label: top, left, bottom, right, of ``places``, and one of ``labels``.
+def boxes(positions: range, labels: Collection[int], end_token: int) -> Allowed:
+    """Any number of objects, each a box and a label: top, left, bottom, right, of ``positions``, and one of ``labels``.
 
     Bottom and right come behind top and left. A text ends after a whole object, or without any. Raises ``ValueError``
     where a token would have two meanings. Source: Chen et al. 2022 (Pix2Seq), section 2.1.
     """
-    kinds = [set(places), set(labels), {end_token}]
-    if not places or not labels or len(set.union(*kinds)) < sum(map(len, kinds)):
-        raise ValueError("A token is a place, a label or the end token, and there is at least one of each.")
+    kinds = [set(positions), set(labels), {end_token}]
+    if not positions or not labels or len(set.union(*kinds)) < sum(map(len, kinds)):
+        raise ValueError("A token is a position, a label or the end token, and there is at least one of each.")
 
     def allowed(written: tuple[int, ...]) -> Collection[int]:
         part = len(written) % 5
         if part == 4:
             return labels
         if part >= 2:
-            return places[places.index(written[-2]) :]
-        return [*places, end_token] if part == 0 else places
+            return positions[positions.index(written[-2]) :]
+        return [*positions, end_token] if part == 0 else positions
 
     return allowed
 
 
-def narrow(
+def mask_disallowed(
     scores: Float[Tensor, "n v"], tokens: Int[Tensor, "n t"], begun: int, done: Bool[Tensor, "n"], allowed: Allowed
 ) -> Float[Tensor, "n v"]:
     """The scores with -inf for what may not come next. ``begun`` tokens are start; rows that are ``done`` stay.

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmlearn.generation.constrained import Allowed, narrow
+from mmlearn.generation.constrained import Allowed, mask_disallowed
 
 NextLogits = Callable[[Int[Tensor, "n t"]], Float[Tensor, "n v"]]
 
@@ -46,11 +46,11 @@ def sample(
     generator: torch.Generator,
 ) -> Int[Tensor, "b length"]:
     """Draw each token by its probability, as :func:`sampling_probabilities` changes it. Errors as there."""
-    narrow = dict(temperature=temperature, top_k=top_k, top_p=top_p)
-    sampling_probabilities(torch.zeros(1, 1), **narrow)  # refuses what cannot be, before a model is asked
+    mask_disallowed = dict(temperature=temperature, top_k=top_k, top_p=top_p)
+    sampling_probabilities(torch.zeros(1, 1), **mask_disallowed)  # refuses what cannot be, before a model is asked
 
     def draw(logits: Tensor) -> Tensor:
-        odds = sampling_probabilities(logits, **narrow).to(generator.device)
+        odds = sampling_probabilities(logits, **mask_disallowed).to(generator.device)
         return torch.multinomial(odds, 1, generator=generator)[:, 0].to(logits.device)
 
     return _extend(next_logits, draw, start, end_token, max_length, pad_token, allowed)
@@ -101,8 +101,8 @@ def beam_search(
     .. math:: \arg\max_y \frac{1}{|y|^\alpha} \sum_t \log p(y_t \mid y_{<t})
 
     where :math:`|y|` counts written tokens and α = ``length_penalty``; 0 favours short texts. A beginning that ends
-    while it is among the likeliest is remembered and leaves its place to others. The search stops once no beginning can
-    become better than what is remembered. ``next_logits`` is asked for all beams at once: rows ``i · beams`` to
+    while it is among the likeliest is remembered and leaves its position to others. The search stops once no beginning
+    can become better than what is remembered. ``next_logits`` is asked for all beams at once: rows ``i · beams`` to
     ``(i + 1) · beams`` are text i. Raises ``ValueError`` for less than one beam, or more than tokens in the vocabulary.
     Source: Wu et al. 2016, section 7, equation 14, for the penalty by length, where 5 are added to the count of tokens;
     without them, and with the end token in it, as in Transformers.
@@ -131,7 +131,7 @@ def beam_search(
         step = _ask(next_logits, tokens, dead).float().log_softmax(-1)
         if beams > (v := step.shape[-1]):
             raise ValueError(f"{beams} beams are more than the {v} tokens of the vocabulary: take at most {v}.")
-        step = step if allowed is None else narrow(step, tokens, begun, dead, allowed)
+        step = step if allowed is None else mask_disallowed(step, tokens, begun, dead, allowed)
         total = score[:, :, None] + step.unflatten(0, (b, beams))  # (b, beams, v)
         # Each beam has one way to end, so that of twice as many at least ``beams`` go on.
         high, index = total.flatten(1).topk(min(2 * beams, beams * v))
@@ -168,7 +168,7 @@ def _extend(
     begun, done = tokens.shape[1], torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
     while tokens.shape[1] < max_length and not done.all():
         logits = _ask(next_logits, tokens, done)
-        logits = logits if allowed is None else narrow(logits, tokens, begun, done, allowed)
+        logits = logits if allowed is None else mask_disallowed(logits, tokens, begun, done, allowed)
         token = choose(logits).masked_fill(done, pad_token)
         tokens = torch.cat([tokens, token[:, None]], dim=1)
         done |= token == end_token
@@ -200,4 +200,6 @@ def _check_start(start: Int[Tensor, "b t"], end_token: int, max_length: int, pad
     ordinary = (start != end_token) & (start != pad_token)  # before them some models begin with the end token
     if (early := (start == end_token) & (ordinary.cumsum(1) > 0)).any():
         row, column = early.nonzero()[0].tolist()
-        raise ValueError(f"Row {row} of the start has its end token, {end_token}, at place {column}: cut it off there.")
+        raise ValueError(
+            f"Row {row} of the start has its end token, {end_token}, at position {column}: cut it off there."
+        )

@@ -6,7 +6,7 @@ from mmlearn.layers.embeddings import ImageEmbedding, TextEmbedding, patchify
 from mmlearn.layers.encoders import ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig
 from mmlearn.layers.heads import small_linear
 from mmlearn.layers.language import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead
-from mmlearn.layers.pooling import AttentionPooling, real_first, select_tokens
+from mmlearn.layers.pooling import AttentionPooling, real_tokens_first, select_tokens
 from mmlearn.layers.positions import rotary_angles, rotate, sinusoidal_grid, sinusoidal_positions
 from mmlearn.layers.recording import record_attention
 from mmlearn.layers.transformer import MLP, Transformer, TransformerBlock, TransformerConfig
@@ -15,6 +15,6 @@ __all__ = [
     "MLP", "Attention", "AttentionPooling", "BERTEmbedding", "BERTEncoderConfig", "Config", "ImageEmbedding",
     "ImageEncoder", "ImageEncoderConfig", "MaskedLanguageHead", "TextEmbedding", "TextEncoder", "TextEncoderConfig",
     "Transformer", "TransformerBlock", "TransformerConfig", "attention", "attention_weights", "patchify",
-    "real_first", "record_attention", "rotary_angles", "rotate", "select_tokens", "sinusoidal_grid",
+    "real_tokens_first", "record_attention", "rotary_angles", "rotate", "select_tokens", "sinusoidal_grid",
     "sinusoidal_positions", "small_linear",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from mmlearn.names import choices
+from mmlearn.suggestions import suggest
 
 ABOVE_0 = re.compile(r"(^|_)(width|heads|max_length|patch_size|image_size|stride|temperature|norm_epsilon)$")
 EITHER_SIGN = re.compile(r"^bias$|(^|_)log_")
@@ -27,7 +27,7 @@ class Config:
     def preset(cls, name: str) -> Self:
         """The configuration of this published name, or ``"tiny"`` for two CPU cores. ``ValueError`` if unknown."""
         if name not in cls.PRESETS:
-            raise ValueError(f"{cls.__name__} has no preset {name!r}; {choices(name, cls.PRESETS)}.")
+            raise ValueError(f"{cls.__name__} has no preset {name!r}; {suggest(name, cls.PRESETS)}.")
         return cls(**cls.PRESETS[name])
 
     @classmethod

@@ -1,4 +1,4 @@
-"""How pictures and words become tokens with a place: patch, token and position embeddings."""
+"""How pictures and words become tokens with a position: patch, token and position embeddings."""
 
 import math
 from itertools import pairwise

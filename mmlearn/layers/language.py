@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmlearn.layers.activations import ACTIVATIONS
 from mmlearn.layers.embeddings import TextEmbedding
 from mmlearn.layers.transformer import TransformerConfig
-from mmlearn.values import may_look
+from mmlearn.tensor_checks import values_are_readable
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def check_text_mask(mask: Bool[Tensor, "b t"] | None) -> None:
 
     A text may be all padding. Other faults of a mask are told by :func:`~mmlearn.layers.attention`.
     """
-    if mask is None or mask.dtype != torch.bool or mask.ndim != 2 or not may_look(mask):
+    if mask is None or mask.dtype != torch.bool or mask.ndim != 2 or not values_are_readable(mask):
         return
     late = mask.any(1, keepdim=True) & ~mask[:, :1]
     if late.any():

@@ -38,6 +38,6 @@ def select_tokens(x: Float[Tensor, "b n d"], position: int | Int[Tensor, "b *r"]
     return x[row, position]
 
 
-def real_first(mask: Bool[Tensor, "b n"]) -> Int[Tensor, "b n"]:
+def real_tokens_first(mask: Bool[Tensor, "b n"]) -> Int[Tensor, "b n"]:
     """Positions of each row in an order in which the real ones come first. Among themselves they stay as they were."""
     return (~mask).int().argsort(dim=1, stable=True)

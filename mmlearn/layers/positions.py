@@ -34,7 +34,7 @@ def sinusoidal_grid(rows: int, columns: int, width: int) -> Float[Tensor, "p wid
         raise ValueError(f"A grid's sines and cosines of two axes need a width that is a multiple of 4, got {width}.")
     rate = 10_000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     down, across = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in (rows, columns)), indexing="ij")
-    angles = [place.flatten()[:, None] * rate for place in (across, down)]
+    angles = [position.flatten()[:, None] * rate for position in (across, down)]
     return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], 1).float()
 
 

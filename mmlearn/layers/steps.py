@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 
-class CountsSteps(nn.Module):
+class StepCounter(nn.Module):
     """A system that counts its ``steps`` of training. A checkpoint holds them, and so what later ones will draw."""
 
     def __init__(self):

@@ -46,7 +46,7 @@ def momentum_contrast(
     return torch.stack(losses).sum() / 2
 
 
-def ramp(alpha: float, steps: int, length: int) -> float:
+def distillation_ramp(alpha: float, steps: int, length: int) -> float:
     r"""How much a momentum encoder is trusted after so many steps: it knows nothing at first, so α rises from 0.
 
     .. math:: \alpha \min(1, \mathrm{steps} / \mathrm{length})
@@ -63,7 +63,7 @@ def positive_pairs(caption_id: Int[Tensor, "all"], rows: slice = EVERY) -> Bool[
 
 
 @torch.no_grad()
-def hard_pairs(
+def hard_negative_pairs(
     embeddings: Pair,
     momentum_embeddings: Pair,
     positives: Bool[Tensor, "b b"],

@@ -34,7 +34,7 @@ def gather(x: Shaped[Tensor, "b *rest"]) -> Shaped[Tensor, "global_b *rest"]:
     Source: Radford et al. 2021 (CLIP), section 2.5; the gradient through the gather as in open_clip's
     ``gather_with_grad``.
     """
-    return _Gather.apply(x) if several() else x
+    return _Gather.apply(x) if is_distributed() else x
 
 
 def own_rows(x: Shaped[Tensor, "b *rest"]) -> slice:
@@ -42,12 +42,12 @@ def own_rows(x: Shaped[Tensor, "b *rest"]) -> slice:
 
     Source: "local loss" of open_clip.
     """
-    if not several():
+    if not is_distributed():
         return EVERY
     first = dist.get_rank() * len(x)
     return slice(first, first + len(x))
 
 
-def several() -> bool:
+def is_distributed() -> bool:
     """Whether this is one of several processes."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

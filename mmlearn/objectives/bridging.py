@@ -76,14 +76,14 @@ def query_text_contrast(
     return (image_loss + soft_cross_entropy(logit_scale * text_to_image, target)) / 2
 
 
-def last_image_mask(pictures_before: Int[Tensor, "b t"], pictures: int, each: int) -> Bool[Tensor, "b t n"]:
+def last_image_mask(images_before: Int[Tensor, "b t"], images: int, each: int) -> Bool[Tensor, "b t n"]:
     r"""Each token sees the last picture before it, of n = pictures · each embeddings, and no other.
 
     .. math:: \mathrm{sees}(i, j) = [\lfloor j / \mathrm{each} \rfloor = \phi(i) - 1]
 
-    ``pictures_before`` φ counts the pictures that stand before a token; where it is 0, nothing is seen. What earlier
+    ``images_before`` φ counts the pictures that stand before a token; where it is 0, nothing is seen. What earlier
     pictures say reaches a token through the text alone, so that as many may follow as the text has room for.
     Source: Alayrac et al. 2022 (Flamingo), section 2.3.
     """
-    picture = torch.arange(pictures * each, device=pictures_before.device) // each
-    return pictures_before[..., None] == picture + 1
+    image = torch.arange(images * each, device=images_before.device) // each
+    return images_before[..., None] == image + 1

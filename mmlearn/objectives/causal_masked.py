@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmlearn.objectives.masked import IGNORED, masked_cross_entropy
-from mmlearn.values import may_look
+from mmlearn.tensor_checks import values_are_readable
 
 
 def draw_shares(b: int, most: int, mean: float, *, generator: torch.Generator) -> Float[Tensor, "b most 2"]:
@@ -37,14 +37,14 @@ def draw_shares(b: int, most: int, mean: float, *, generator: torch.Generator) -
     return shares
 
 
-def spans_of(shares: Float[Tensor, "b m 2"], length: Int[Tensor, "b"]) -> Int[Tensor, "b m 2"]:
+def token_spans(shares: Float[Tensor, "b m 2"], length: Int[Tensor, "b"]) -> Int[Tensor, "b m 2"]:
     """First token of each span, rounded down, and the one behind its last, rounded to the nearest.
 
     Documents have these lengths. An end that would reach into the next span stops there. Raises ``ValueError``, on a
     CPU, for shares outside [0, 1], an end before its beginning, and spans out of order. Source: official code of CM3,
     ``get_spans_to_mask``.
     """
-    if may_look(shares) and not _in_order(shares):
+    if values_are_readable(shares) and not _in_order(shares):
         raise ValueError("Spans are shares of a document, from 0 to 1, with ends behind beginnings, and in order.")
     scaled = shares * length[:, None, None]
     start, end = scaled[..., 0].long(), (scaled[..., 1] + 0.5).long()
@@ -73,20 +73,20 @@ def move_spans(
 ) -> tuple[Int[Tensor, "b n+3*m"], Bool[Tensor, "b n+3*m"]]:
     """Each document with its spans at the end, and what of it is real; see the module.
 
-    Documents are padded at their right. ``spans`` (:func:`spans_of`) are in order and do not overlap; one that is empty
-    is none. Numbers from ``sentinel`` on, one for each of m spans, stand for them.
+    Documents are padded at their right. ``spans`` (:func:`token_spans`) are in order and do not overlap; one that is
+    empty is none. Numbers from ``sentinel`` on, one for each of m spans, stand for them.
     """
     (b, n), m, device = document.shape, spans.shape[1], document.device
     start, stop = spans.unbind(-1)  # (b, m)
     there = stop > start
-    place = torch.arange(n, device=device)
-    inside = (place >= start[..., None]) & (place < stop[..., None])  # (b, m, n)
+    position = torch.arange(n, device=device)
+    inside = (position >= start[..., None]) & (position < stop[..., None])  # (b, m, n)
     number = torch.arange(m, device=device).expand(b, m)
     # Every token has a key, and the keys in order are the result. Behind the document a span has its own stretch.
     stretch, never = 2 * n + 4, 2**40
-    own = (1 + (inside * number[..., None]).sum(1)) * stretch + 2 * place + 2
-    key = torch.where(inside.any(1), own, 2 * place + 1)
-    key = key.masked_fill(place >= length[:, None], never)
+    own = (1 + (inside * number[..., None]).sum(1)) * stretch + 2 * position + 2
+    key = torch.where(inside.any(1), own, 2 * position + 1)
+    key = key.masked_fill(position >= length[:, None], never)
     behind = (1 + number) * stretch
     keys = [key, *(part.masked_fill(~there, never) for part in (2 * start, behind, behind + stretch - 1))]
     tokens = [document, sentinel + number, sentinel + number, torch.full_like(number, end)]
@@ -111,7 +111,7 @@ def put_back(moved: Int[Tensor, "n"], sentinels: range, end: int) -> Int[Tensor,
             raise ValueError(f"A span behind the document begins with its sentinel and ends with {end}: {rows[at:]}.")
         stop = rows.index(end, at)
         spans[rows[at]], at = rows[at + 1 : stop], stop + 1
-    return moved.new_tensor([token for place in rows[:body] for token in spans.get(place, [place])])
+    return moved.new_tensor([token for position in rows[:body] for token in spans.get(position, [position])])
 
 
 def causal_masked_modelling(

@@ -59,8 +59,8 @@ def _spread(features: Tensor, k: int, generator: torch.Generator) -> Float[Tenso
         distance = torch.minimum(distance, last)
         reached = distance.double().cumsum(0)
         # Rows that are chosen already have distance 0, and are passed over unless all have.
-        place = int(torch.searchsorted(reached, share * reached[-1], right=True))
-        chosen.append(min(place, len(features) - 1))
+        position = int(torch.searchsorted(reached, share * reached[-1], right=True))
+        chosen.append(min(position, len(features) - 1))
     return features[chosen]
 
 

@@ -60,7 +60,7 @@ def moving_entries(
     .. math:: N_k \leftarrow \gamma N_k + (1 - \gamma)\, n_k, \quad
        m_k \leftarrow \gamma m_k + (1 - \gamma) \sum_{i \in k} z_i, \quad e_k = m_k / N_k
 
-    An entry that nothing chose keeps its place, because both shrink alike. With γ = 0 this is a step of k-means, but
+    An entry that nothing chose keeps its position, because both shrink alike. With γ = 0 this is a step of k-means, but
     for entries that nothing chose: they have no place then, and are NaN. Source: van den Oord et al. 2017 (VQ-VAE),
     appendix A.1.
     """

@@ -36,11 +36,11 @@ def info_nce(
     Embeddings that know nothing give ln b. ``positives`` and ``label_smoothing`` as in :func:`pair_cross_entropy`.
     Source: Radford et al. 2021 (CLIP), figure 3; van den Oord et al. 2018 (CPC), equation 4.
     """
-    logits = both_ways(logit_scale * image_embedding, text_embedding, rows)
+    logits = logits_both_ways(logit_scale * image_embedding, text_embedding, rows)
     return pair_cross_entropy(*logits, positives, rows, label_smoothing)
 
 
-def both_ways(
+def logits_both_ways(
     u: Float[Tensor, "all d"], v: Float[Tensor, "all d"], rows: slice = EVERY
 ) -> tuple[Float[Tensor, "b all"], Float[Tensor, "b all"]]:
     """The products of these rows of u with all of v, and of these rows of v with all of u: of all rows one product."""
@@ -232,7 +232,7 @@ def ranking_hinge(
     Source: Faghri et al. 2018 (VSE++), equation 5 and, for ``hardest``, equation 6.
     """
     _check_pairs(len(image_embedding), len(text_embedding))
-    by_image, by_text = both_ways(image_embedding, text_embedding, rows)  # (b, all) each
+    by_image, by_text = logits_both_ways(image_embedding, text_embedding, rows)  # (b, all) each
     if positives is None:
         positives = torch.eye(len(text_embedding), dtype=torch.bool, device=text_embedding.device)[rows]
     matching = by_image[:, rows].diagonal()[:, None]

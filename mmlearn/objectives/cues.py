@@ -46,7 +46,7 @@ def cue_reconstruction(
     return (error * mask).sum() / mask.sum().clamp(min=1)
 
 
-def pair_similarity(text: Float[Tensor, "b d"], picture: Float[Tensor, "b d"]) -> Float[Tensor, "b"]:
+def pair_similarity(text: Float[Tensor, "b d"], image: Float[Tensor, "b d"]) -> Float[Tensor, "b"]:
     r"""From 0, where both point away from each other, to 1, where both point the same way.
 
     .. math:: \mathcal{M}_s(t, v) = \frac{t \cdot v + \lVert t \rVert \lVert v \rVert}
@@ -54,7 +54,7 @@ def pair_similarity(text: Float[Tensor, "b d"], picture: Float[Tensor, "b d"]) -
 
     Lengths do not matter, and a vector of zeros gives 1/2. Source: Zhou et al. 2020 (SAFE), section 3.
     """
-    return (1 + F.cosine_similarity(_precise(text), _precise(picture), dim=1)) / 2
+    return (1 + F.cosine_similarity(_precise(text), _precise(image), dim=1)) / 2
 
 
 def similarity_of_pairs(similarity: Float[Tensor, "b"], true: Int[Tensor, "b"]) -> Float[Tensor, ""]:

@@ -105,7 +105,7 @@ def fill_spans(corrupted: Int[Tensor, "c"], target: Int[Tensor, "o"], first_sent
 
 
 class Corruption(NamedTuple):
-    """A spoilt text, for each of its tokens the place that it had before, -1 for a mask, and how long the text was."""
+    """A spoilt text, for each token its position before, -1 for a mask, and how long the text was."""
 
     tokens: Int[Tensor, "c"]
     source: Int[Tensor, "c"]
@@ -116,7 +116,7 @@ def mask_tokens_of(
     text: Int[Tensor, "n"], mask_token: int, *, generator: torch.Generator, share: float = 0.15
 ) -> Corruption:
     """Token masking: each token becomes a mask with probability ``share``. Source: Lewis et al. 2020, section 2.2."""
-    source = _places(text).masked_fill(_chosen(text, share, generator), -1)
+    source = _positions(text).masked_fill(_chosen(text, share, generator), -1)
     return _corruption(text, source, mask_token)
 
 
@@ -125,7 +125,7 @@ def delete_tokens(text: Int[Tensor, "n"], *, generator: torch.Generator, share: 
 
     Source: Lewis et al. 2020 (BART), section 2.2.
     """
-    return _corruption(text, _places(text)[~_chosen(text, share, generator)])
+    return _corruption(text, _positions(text)[~_chosen(text, share, generator)])
 
 
 def infill(
@@ -150,10 +150,10 @@ def infill(
         lengths.append(min(length, wanted - sum(lengths)))
     slots = len(text) - wanted + len(lengths)  # of kept tokens and of masks
     masks = set(torch.randperm(slots, generator=generator, device=generator.device)[: len(lengths)].tolist())
-    source, place = [], 0
+    source, position = [], 0
     for slot in range(slots):
-        source.append(-1 if slot in masks else place)
-        place += lengths.pop() if slot in masks else 1
+        source.append(-1 if slot in masks else position)
+        position += lengths.pop() if slot in masks else 1
     return _corruption(text, torch.tensor(source, dtype=torch.long, device=text.device), mask_token)
 
 
@@ -162,8 +162,8 @@ def permute_sentences(text: Int[Tensor, "n"], ends: Bool[Tensor, "n"], *, genera
 
     Source: Lewis et al. 2020 (BART), section 2.2.
     """
-    last = [place + 1 for place in ends.nonzero()[:, 0].tolist() if place + 1 < len(text)]
-    sentences = _places(text).tensor_split(last)
+    last = [position + 1 for position in ends.nonzero()[:, 0].tolist() if position + 1 < len(text)]
+    sentences = _positions(text).tensor_split(last)
     order = torch.randperm(len(sentences), generator=generator, device=generator.device).tolist()
     return _corruption(text, torch.cat([sentences[i] for i in order]))
 
@@ -174,7 +174,7 @@ def rotate_text(text: Int[Tensor, "n"], *, generator: torch.Generator) -> Corrup
     Source: Lewis et al. 2020 (BART), section 2.2.
     """
     start = int(torch.randint(max(len(text), 1), (), generator=generator, device=generator.device))
-    return _corruption(text, _places(text).roll(-start))
+    return _corruption(text, _positions(text).roll(-start))
 
 
 def lost(text: Int[Tensor, "n"], corruption: Corruption) -> Int[Tensor, "m"]:
@@ -183,7 +183,7 @@ def lost(text: Int[Tensor, "n"], corruption: Corruption) -> Int[Tensor, "m"]:
 
 
 def restore(corruption: Corruption, missing: Int[Tensor, "m"]) -> Int[Tensor, "n"]:
-    """The text as it was: what is left at its places, and what was :func:`lost` at the others.
+    """The text as it was: what is left at its positions, and what was :func:`lost` at the others.
 
     Raises ``ValueError`` where more or fewer tokens are given than were lost.
     """
@@ -197,7 +197,7 @@ def restore(corruption: Corruption, missing: Int[Tensor, "m"]) -> Int[Tensor, "n
 
 
 def _absent(corruption: Corruption) -> Bool[Tensor, "n"]:
-    """The places of the text that are no longer there."""
+    """The positions of the text that are no longer there."""
     absent = torch.ones(corruption.length, dtype=torch.bool, device=corruption.source.device)
     absent[corruption.source[corruption.source >= 0]] = False
     return absent
@@ -208,7 +208,7 @@ def _corruption(text: Int[Tensor, "n"], source: Int[Tensor, "c"], mask_token: in
     return Corruption(tokens.masked_fill(source < 0, mask_token), source, len(text))
 
 
-def _places(text: Tensor) -> Int[Tensor, "n"]:
+def _positions(text: Tensor) -> Int[Tensor, "n"]:
     return torch.arange(len(text), device=text.device)
 
 

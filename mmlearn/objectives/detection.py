@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmlearn.objectives.masked import IGNORED, choose_places, draw_ordinary
-from mmlearn.values import may_look
+from mmlearn.objectives.masked import IGNORED, choose_positions, draw_ordinary
+from mmlearn.tensor_checks import values_are_readable
 
 
 def replaced_token_detection(
@@ -36,18 +36,18 @@ def replaced_token_detection(
 def sample_replacements(
     logits: Float[Tensor, "m v"], tokens: Int[Tensor, "b t"], label: Int[Tensor, "b t"], generator: torch.Generator
 ) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
-    r"""ELECTRA's text to judge: at each hidden place a token drawn from the generator's distribution.
+    r"""ELECTRA's text to judge: at each hidden position a token drawn from the generator's distribution.
 
     .. math:: \hat x_i \sim \mathrm{softmax}(z_i) \text{ for } i \in m, \quad r_i = [\hat x_i \ne x_i]
 
-    ``label`` holds the true token at the m hidden places and -100 elsewhere, ``logits`` what the generator says there,
-    row by row. No gradient flows through the draw. Raises ``ValueError``, on a CPU, for logits that are not numbers,
-    or not one row a hidden place. Source: Clark et al. 2020 (ELECTRA), section 2.
+    ``label`` holds the true token at the m hidden positions and -100 elsewhere, ``logits`` what the generator says
+    there, row by row. No gradient flows through the draw. Raises ``ValueError``, on a CPU, for logits that are not
+    numbers, or not one row a hidden position. Source: Clark et al. 2020 (ELECTRA), section 2.
     """
     hidden = label != IGNORED
-    if may_look(logits) and (len(logits) != hidden.sum() or logits.isnan().any()):
+    if values_are_readable(logits) and (len(logits) != hidden.sum() or logits.isnan().any()):
         raise ValueError(
-            f"{int(hidden.sum())} hidden places need one row of logits each, all of them numbers; got "
+            f"{int(hidden.sum())} hidden positions need one row of logits each, all of them numbers; got "
             f"{len(logits)} rows{' with NaN' if logits.isnan().any() else ''}."
         )
     filled, replaced = tokens.clone(), torch.zeros_like(hidden)
@@ -73,7 +73,7 @@ def substitute_tokens(
     where every token is special. Source: Di Liello et al. (2022), section 3, random token substitution.
     """
     reserved = torch.tensor(sorted(set(special)), device=tokens.device, dtype=torch.long)
-    chosen = choose_places(mask & ~torch.isin(tokens, reserved), probability, generator)
+    chosen = choose_positions(mask & ~torch.isin(tokens, reserved), probability, generator)
     drawn = draw_ordinary(tokens, vocab_size, reserved, generator)
     read = torch.where(chosen, drawn, tokens)
     return read, read != tokens
@@ -89,15 +89,15 @@ def shuffle_tokens(
 ) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
     """STD: about 15 % of the tokens change places among themselves. Returns the text to read, and which are wrong.
 
-    Each row keeps the tokens that it had. The chosen ones move along a random circle, so that none keeps its place; of
-    one alone nothing changes. Padding and ``special`` tokens stay. Raises ``ValueError`` for no probability.
-    Source: Panda et al. 2021, section 3, shuffled-token detection.
+    Each row keeps the tokens that it had. The chosen ones move along a random circle, so that none keeps its position;
+    of one alone nothing changes. Padding and ``special`` tokens stay. Raises ``ValueError`` for no probability. Source:
+    Panda et al. 2021, section 3, shuffled-token detection.
     """
     reserved = torch.tensor(sorted(set(special)), device=tokens.device, dtype=torch.long)
-    chosen = choose_places(mask & ~torch.isin(tokens, reserved), probability, generator)
+    chosen = choose_positions(mask & ~torch.isin(tokens, reserved), probability, generator)
     read = tokens.clone()
-    for row, places in enumerate(chosen):
-        circle = places.nonzero()[:, 0]
+    for row, positions in enumerate(chosen):
+        circle = positions.nonzero()[:, 0]
         order = torch.randperm(len(circle), generator=generator, device=generator.device).to(circle.device)
         circle = circle[order]
         read[row, circle] = tokens[row, circle.roll(1)]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.values import may_look
+from mmlearn.tensor_checks import values_are_readable
 
 
 @torch.no_grad()
@@ -92,7 +92,7 @@ def distilled_targets(
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be from 0 to 1, got {alpha}.")
-    if may_look(positives) and not positives.any(1).all():
+    if values_are_readable(positives) and not positives.any(1).all():
         raise ValueError("Each row needs at least one candidate that fits it: mark one in positives.")
     label = positives.to(teacher_logits.dtype) / positives.sum(1, keepdim=True)
     return alpha * teacher_logits.softmax(-1) + (1 - alpha) * label
@@ -118,7 +118,7 @@ def inherit_knowledge(
         raise ValueError(f"alpha is from 0 to 1 and temperature above 0, got {alpha} and {temperature}.")
     if student_logits.shape != teacher_logits.shape:
         raise ValueError(
-            f"Teacher and student speak of the same places and tokens; got logits {tuple(teacher_logits.shape)} and "
+            f"Teacher and student speak of the same positions and tokens; got logits {tuple(teacher_logits.shape)} and "
             f"{tuple(student_logits.shape)}."
         )
     if alpha == 0:

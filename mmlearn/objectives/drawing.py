@@ -129,7 +129,7 @@ def word_region_scores(
 
 def damsm(
     regions: Float[Tensor, "b p d"],
-    picture: Float[Tensor, "b d"],
+    image: Float[Tensor, "b d"],
     words: Float[Tensor, "b t d"],
     sentence: Float[Tensor, "b d"],
     mask: Bool[Tensor, "b t"],
@@ -146,6 +146,6 @@ def damsm(
     give ln b. Source: Xu et al. 2018 (AttnGAN), section 3.2, equations 11 to 13.
     """
     by_words = word_region_scores(regions, words, mask, sharpness[:2])[0]
-    by_sentence = F.normalize(picture, dim=-1, eps=1e-6) @ F.normalize(sentence, dim=-1, eps=1e-6).T
+    by_sentence = F.normalize(image, dim=-1, eps=1e-6) @ F.normalize(sentence, dim=-1, eps=1e-6).T
     scores = {"words": sharpness[2] * by_words, "sentence": sharpness[2] * by_sentence}
     return {name: pair_cross_entropy(score, score.T, positives) for name, score in scores.items()}

@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 
-def generator_beside(x: Tensor, seed: int) -> torch.Generator:
+def generator_on_device_of(x: Tensor, seed: int) -> torch.Generator:
     """A generator with this seed that draws where ``x`` is: on its GPU, and otherwise on the CPU.
 
     A GPU draws other numbers than a CPU.
@@ -27,4 +27,4 @@ def generator_of_step(seed: int, step: Int[Tensor, ""], *more: Int[Tensor, ""]) 
 
 def _generator_of_step(seed: int, step: Tensor, *more: Tensor) -> torch.Generator:
     numbers = " ".join([str(int(seed)), *(str(int(number)) for number in (step, *more))])
-    return generator_beside(step, random.Random(numbers).getrandbits(32))
+    return generator_on_device_of(step, random.Random(numbers).getrandbits(32))

@@ -15,9 +15,9 @@ span denoising        the spans before it, and a text with gaps   what fills the
 text denoising        the text before it, and the spoilt text     the whole text
 ====================  ==========================================  ==========================
 
-In the first four the logits at place i are of token i + 1: the model reads what it is to write. So they are in the
+In the first four the logits at position i are of token i + 1: the model reads what it is to write. So they are in the
 backward one, which is the causal loss of a text that :func:`backwards` has turned round. The last two have an encoder,
-and the decoder reads the target :func:`shifted_right`, so the logits at place i are of token i.
+and the decoder reads the target :func:`shifted_right`, so the logits at position i are of token i.
 Logits that know nothing give ln v. Padding, where ``mask`` is False, is not asked; a batch without anything to ask
 costs 0. All raise ``ValueError`` for a token that is none of v.
 """
@@ -88,8 +88,8 @@ def backwards(tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = Non
     """
     if mask is None:
         return tokens.flip(1)
-    place, length = torch.arange(tokens.shape[1], device=tokens.device), mask.sum(1, keepdim=True)
-    return tokens.gather(1, torch.where(place < length, length - 1 - place, place))
+    position, length = torch.arange(tokens.shape[1], device=tokens.device), mask.sum(1, keepdim=True)
+    return tokens.gather(1, torch.where(position < length, length - 1 - position, position))
 
 
 def caption_language_modelling(

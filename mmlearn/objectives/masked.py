@@ -1,9 +1,9 @@
 r"""Masked prediction: hide some words or regions, and predict them from what is left.
 
 Sampling and loss are apart: :func:`mask_tokens` and :func:`mask_regions` choose what to hide, with a generator; the
-others compare what a system says at those places. Every loss is a mean over the hidden places alone; with none it is
-0, not NaN, and still has a gradient: 0. Those of regions raise ``ValueError`` where predictions, targets and what was
-hidden differ in shape.
+others compare what a system says at those positions. Every loss is a mean over the hidden positions alone; with none it
+is 0, not NaN, and still has a gradient: 0. Those of regions raise ``ValueError`` where predictions, targets and what
+was hidden differ in shape.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmlearn.values import may_look
+from mmlearn.tensor_checks import values_are_readable
 
-IGNORED = -100  # the label of a place that is not predicted, as in PyTorch's cross-entropy
+IGNORED = -100  # the label of a position that is not predicted, as in PyTorch's cross-entropy
 
 
 def mask_tokens(
@@ -31,14 +31,14 @@ def mask_tokens(
 ) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]:
     """Hide about 15 % of the tokens: the tokens to read, and at each hidden place the token to predict (else -100).
 
-    A hidden place shows ``mask_token`` in 80 % of cases, a random token in 10 %, itself in 10 %. Padding and
+    A hidden position shows ``mask_token`` in 80 % of cases, a random token in 10 %, itself in 10 %. Padding and
     ``special`` tokens are never hidden, and no random token is special. Places with the same number in ``words`` are
     one word: all of it is hidden, or nothing. A row with anything to hide has something hidden, so short rows lose a
     little more than ``probability``. Raises ``ValueError`` for no probability, or where every token is special.
     Source: Devlin et al. 2019 (BERT), section 3.1; for whole words, Kim et al. 2021 (ViLT), section 3.3.
     """
     reserved = torch.tensor(sorted({*special, mask_token}), device=tokens.device)
-    hidden = choose_places(mask & ~torch.isin(tokens, reserved), probability, generator, words)
+    hidden = choose_positions(mask & ~torch.isin(tokens, reserved), probability, generator, words)
     kind = uniform(tokens.shape, generator, tokens.device)
     drawn = draw_ordinary(tokens, vocab_size, reserved, generator)
     corrupted = tokens.masked_fill(hidden & (kind < 0.8), mask_token)
@@ -83,7 +83,7 @@ def mask_nodes(
 def draw_ordinary(
     tokens: Int[Tensor, "*n"], vocab_size: int, reserved: Int[Tensor, "r"], generator: torch.Generator
 ) -> Int[Tensor, "*n"]:
-    """A random token for each place, none of the ``reserved`` ones. ``ValueError`` where there is no other."""
+    """A random token for each position, none of the ``reserved`` ones. ``ValueError`` where there is no other."""
     ordinary = torch.arange(vocab_size, device=tokens.device)
     ordinary = ordinary[~torch.isin(ordinary, reserved)]
     if not len(ordinary):
@@ -99,7 +99,7 @@ def mask_regions(
 
     Raises ``ValueError`` for no probability. Source: Chen et al. 2020 (UNITER), section 3.2.
     """
-    return choose_places(region_mask, probability, generator)
+    return choose_positions(region_mask, probability, generator)
 
 
 def masked_cross_entropy(
@@ -114,7 +114,7 @@ def masked_cross_entropy(
     (BERT), section 3.1; Szegedy et al. 2016, section 7, for the smoothing.
     """
     wrong = (label != IGNORED) & ((label < 0) | (label >= logits.shape[-1]))
-    if may_look(label) and wrong.any():
+    if values_are_readable(label) and wrong.any():
         raise ValueError(
             f"Labels are 0 to {logits.shape[-1] - 1} here, or {IGNORED} for what is not asked; "
             f"got {int(label[wrong][0])}."
@@ -194,20 +194,20 @@ def _check_regions(prediction: Tensor, target: Tensor, masked: Tensor) -> None:
         )
 
 
-def choose_places(
+def choose_positions(
     possible: Bool[Tensor, "b n"],
     probability: float,
     generator: torch.Generator,
     words: Int[Tensor, "b n"] | None = None,
 ) -> Bool[Tensor, "b n"]:
-    """Each possible place by chance, and the place of the lowest chance anyway; a word has one chance."""
+    """Each possible position by chance, and the place of the lowest chance anyway; a word has one chance."""
     if not 0 <= probability <= 1:
         raise ValueError(f"The share to mask must be from 0 to 1, got {probability}.")
     if not possible.numel():
         return possible
     chance = uniform(possible.shape, generator, possible.device)
     if words is not None:
-        first = (words[:, :, None] == words[:, None]).int().argmax(-1)  # where the word of each place begins
+        first = (words[:, :, None] == words[:, None]).int().argmax(-1)  # where the word of each position begins
         chance = chance.gather(1, first)
     lowest = chance.masked_fill(~possible, 1).amin(1, keepdim=True)
     return possible & ((chance < probability) | (chance == lowest))

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmlearn.objectives.masked import IGNORED, masked_cross_entropy, uniform
-from mmlearn.values import may_look
+from mmlearn.tensor_checks import values_are_readable
 
 
 def draw_visible(rows: int, patches: int, share: float, generator: torch.Generator) -> Int[Tensor, "rows kept"]:
@@ -41,7 +41,7 @@ def hidden_patches(visible: Int[Tensor, "b kept"], patches: int) -> Bool[Tensor,
 
     Raises ``ValueError``, on a CPU, for the number of a patch that there is not.
     """
-    if may_look(visible) and visible.numel() and not 0 <= int(visible.min()) <= int(visible.max()) < patches:
+    if values_are_readable(visible) and visible.numel() and not 0 <= int(visible.min()) <= int(visible.max()) < patches:
         raise ValueError(
             f"Visible patches are numbered from 0 to {patches - 1}; got {visible.unique().tolist()[:6]} …."
         )
@@ -52,7 +52,7 @@ def hidden_patches(visible: Int[Tensor, "b kept"], patches: int) -> Bool[Tensor,
 def restore_order(
     tokens: Float[Tensor, "b kept d"], visible: Int[Tensor, "b kept"], mask_token: Float[Tensor, "d"], patches: int
 ) -> Float[Tensor, "b {patches} d"]:
-    """Each visible token back at the place of its patch, and the mask token at every other place.
+    """Each visible token back at the place of its patch, and the mask token at every other position.
 
     Source: He et al. 2022 (MAE), section 3, MAE decoder; the official code sorts twice to the same end.
     """
@@ -136,7 +136,7 @@ def masked_codes(
     Source: Bao et al. 2022 (BEiT), masked image modelling.
     """
     wrong = (code < 0) | (code >= logits.shape[-1])
-    if may_look(code) and wrong.any():
+    if values_are_readable(code) and wrong.any():
         raise ValueError(
             f"Code {int(code[wrong][0])} is outside the codebook, which has codes 0 to {logits.shape[-1] - 1}."
         )

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-def asking_rows(matched: Bool[Tensor, "b"]) -> Bool[Tensor, "b"]:
+def matched_rows(matched: Bool[Tensor, "b"]) -> Bool[Tensor, "b"]:
     """Which rows learn what only true pairs can teach: the matched ones, or all where none is, as in FLAVA."""
     return matched | ~matched.any()
 
@@ -28,7 +28,7 @@ def matched_info_nce(
     """
     if not len(matched):
         raise ValueError("A contrast needs at least one pair, got none.")
-    asks = asking_rows(matched)
+    asks = matched_rows(matched)
     own = torch.eye(len(matched), dtype=torch.bool, device=matched.device)
     fits = own if caption_id is None else own | (caption_id[:, None] == caption_id)
     logits = logit_scale * image_embedding @ text_embedding.T

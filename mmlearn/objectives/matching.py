@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmlearn.values import may_look
+from mmlearn.tensor_checks import values_are_readable
 
 
 def image_text_matching(logits: Float[Tensor, "n 2"], label: Int[Tensor, "n"]) -> Float[Tensor, ""]:
@@ -21,7 +21,7 @@ def image_text_matching(logits: Float[Tensor, "n 2"], label: Int[Tensor, "n"]) -
     """
     if not len(logits):
         raise ValueError("Matching needs at least one pair of picture and text, got none.")
-    if may_look(label) and not ((label == 0) | (label == 1)).all():
+    if values_are_readable(label) and not ((label == 0) | (label == 1)).all():
         raise ValueError("match_label is 1 where text and picture belong together and 0 where not; got another number.")
     return F.cross_entropy(logits, label)
 
@@ -46,7 +46,7 @@ def hard_negatives(
     never drawn. Raises ``ValueError``, on a CPU, for a row that all candidates fit, or for similarities that are NaN.
     Source: Li et al. 2021 (ALBEF), section 3.2, contrastive hard negatives.
     """
-    if may_look(similarity) and similarity.isnan().any():
+    if values_are_readable(similarity) and similarity.isnan().any():
         raise ValueError("Similarities hold NaN: training has diverged before; lower the learning rate.")
     logits = similarity.masked_fill(positives, -torch.inf)
     return _draw(logits.softmax(-1), ~positives, generator)
@@ -57,7 +57,7 @@ def _draw(
 ) -> Int[Tensor, "b"]:
     """One of its negatives for each row, with these odds."""
     b, m = probability.shape
-    if not b or (may_look(negatives) and not negatives.any(1).all()):
+    if not b or (values_are_readable(negatives) and not negatives.any(1).all()):
         raise ValueError(
             f"In a batch of {b} with {m} candidates no negative exists for some row: all fit it. "
             "Use a larger batch with at least two different captions."

@@ -7,7 +7,7 @@ The gradient of what is to be expected of a reward is that of the logarithm of w
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmlearn.values import may_look
+from mmlearn.tensor_checks import values_are_readable
 
 
 def self_critical(
@@ -26,7 +26,7 @@ def self_critical(
     Raises ``ValueError``, on a CPU, for a reward or baseline that is no finite number.
     Source: Rennie et al. 2017, section 4.
     """
-    if may_look(reward) and not (finite := reward.isfinite() & baseline.isfinite()).all():
+    if values_are_readable(reward) and not (finite := reward.isfinite() & baseline.isfinite()).all():
         row = int((~finite).nonzero()[0, 0])
         raise ValueError(
             f"Rewards are finite numbers; text {row} has {float(reward[row])}, and its greedy text "
@@ -37,7 +37,7 @@ def self_critical(
 
 
 def token_log_probs(logits: Float[Tensor, "b t v"], tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t"]:
-    r""":math:`\log p(x_i)` of each token, of which the logits at place i are."""
+    r""":math:`\log p(x_i)` of each token, of which the logits at position i are."""
     return logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
 
 

@@ -1,7 +1,7 @@
 r"""Self-distillation: a student that sees gaps predicts what its own slow copy makes of the whole input.
 
-The target is the mean of the copy's last layers, so it knows the context of each place, whatever the modality. The copy
-has no gradient. Source: Baevski et al. 2022 (data2vec).
+The target is the mean of the copy's last layers, so it knows the context of each position, whatever the modality. The
+copy has no gradient. Source: Baevski et al. 2022 (data2vec).
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def contextual_targets(
 def masked_regression(
     prediction: Float[Tensor, "b n d"], target: Float[Tensor, "b n d"], masked: Bool[Tensor, "b n"], beta: float = 1.0
 ) -> Float[Tensor, ""]:
-    r"""The distance of what the student says at hidden places, square when small and straight when large.
+    r"""The distance of what the student says at hidden positions, square when small and straight when large.
 
     .. math:: \ell = \frac{1}{|m|\, d} \sum_{t \in m} \sum_k s(y_{tk} - f_{tk}), \quad
        s(x) = \frac{x^2}{2 \beta} \text{ if } |x| \le \beta \text{, else } |x| - \beta / 2

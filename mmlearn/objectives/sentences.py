@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from mmlearn.objectives.matching import random_negatives
-from mmlearn.values import may_look
+from mmlearn.tensor_checks import values_are_readable
 
 Rows = tuple[Int[Tensor, "b n"], Int[Tensor, "b n"], Bool[Tensor, "b n"], Int[Tensor, "b"]]
 
@@ -29,7 +29,7 @@ def segment_order(logits: Float[Tensor, "b 2"], label: Int[Tensor, "b"]) -> Floa
     """
     if not len(logits):
         raise ValueError("Two segments are judged in at least one row, got none.")
-    if may_look(label) and not ((label == 0) | (label == 1)).all():
+    if values_are_readable(label) and not ((label == 0) | (label == 1)).all():
         raise ValueError("A label is 0 for segments as they were and 1 for changed ones; got another number.")
     return F.cross_entropy(logits, label)
 
@@ -42,11 +42,11 @@ def swap_segments(
     To swap twice changes nothing. Source: Lan et al. 2020 (ALBERT), section 3.1.
     """
     b, t = tokens.shape
-    place = torch.arange(t, device=tokens.device).expand(b, t)
+    position = torch.arange(t, device=tokens.device).expand(b, t)
     # Start token, second segment with its end, first one with its end, padding.
-    rank = torch.where(token_type == 1, 1, 2).masked_fill(place == 0, 0).masked_fill(~mask, 3)
-    order = torch.where(swapped[:, None], rank.argsort(dim=1, stable=True), place)
-    kind = torch.where(token_type == 1, 0, 1).masked_fill((place == 0) | ~mask, 0)
+    rank = torch.where(token_type == 1, 1, 2).masked_fill(position == 0, 0).masked_fill(~mask, 3)
+    order = torch.where(swapped[:, None], rank.argsort(dim=1, stable=True), position)
+    kind = torch.where(token_type == 1, 0, 1).masked_fill((position == 0) | ~mask, 0)
     return tokens.gather(1, order), torch.where(swapped[:, None], kind.gather(1, order), token_type)
 
 

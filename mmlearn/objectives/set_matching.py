@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmlearn.objectives.boxes import corners, generalised_iou, middles
-from mmlearn.values import has_values
+from mmlearn.objectives.boxes import centers_to_corners, corners_to_centers, generalised_iou
+from mmlearn.tensor_checks import has_values
 
 
 class Weights(NamedTuple):
@@ -45,8 +45,8 @@ def matching_cost(
     """
     probability = logits.softmax(-1)
     of_class = probability.gather(2, classes[:, None].expand(-1, logits.shape[1], -1))
-    distance = (guesses[:, :, None] - middles(boxes)[:, None]).abs().sum(-1)
-    pairs = torch.broadcast_tensors(corners(guesses)[:, :, None], boxes[:, None])
+    distance = (guesses[:, :, None] - corners_to_centers(boxes)[:, None]).abs().sum(-1)
+    pairs = torch.broadcast_tensors(centers_to_corners(guesses)[:, :, None], boxes[:, None])
     return weights.l1 * distance - weights.classes * of_class - weights.giou * generalised_iou(*pairs)
 
 
@@ -99,14 +99,14 @@ def set_losses(
     match = hungarian(matching_cost(logits, guesses, classes, boxes, weights), real)
     nothing = logits.shape[-1] - 1
     asked = torch.full((len(logits), logits.shape[1] + 1), nothing, device=logits.device)
-    place = torch.where(real, match, logits.shape[1])  # padding writes behind the last guess
-    asked = asked.scatter(1, place, torch.where(real, classes, nothing))[:, :-1]
+    position = torch.where(real, match, logits.shape[1])  # padding writes behind the last guess
+    asked = asked.scatter(1, position, torch.where(real, classes, nothing))[:, :-1]
     weight = torch.ones(nothing + 1, dtype=logits.dtype, device=logits.device)
     weight[-1] = weights.no_object
     count = real.sum().clamp(min=1)
     found = guesses.gather(1, match.clamp(min=0)[..., None].expand(-1, -1, 4))
-    distance = (found - middles(boxes)).abs().sum(-1)
-    giou = 1 - generalised_iou(corners(found), boxes)
+    distance = (found - corners_to_centers(boxes)).abs().sum(-1)
+    giou = 1 - generalised_iou(centers_to_corners(found), boxes)
     return {
         "classes": weights.classes * F.cross_entropy(logits.mT, asked, weight),
         "l1": weights.l1 * (distance * real).sum() / count,

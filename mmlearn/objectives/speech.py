@@ -44,21 +44,21 @@ def mask_spans(
 def sample_distractors(
     masked: Bool[Tensor, "b s"], count: int, *, generator: torch.Generator
 ) -> Int[Tensor, "b s count"]:
-    """For each hidden frame the places of ``count`` other hidden frames of the same clip, never its own.
+    """For each hidden frame the positions of ``count`` other hidden frames of the same clip, never its own.
 
     Each is drawn evenly, and may come twice. What stands at frames that are not hidden means nothing; a clip with one
-    hidden frame has no other, so there stands its own place, which :func:`distractor_contrast` leaves out.
+    hidden frame has no other, so there stands its own position, which :func:`distractor_contrast` leaves out.
 
     Raises ``ValueError`` for a count below 1. Source: Baevski et al. 2020 (wav2vec 2.0), section 3.2.
     """
     if count < 1:
         raise ValueError(f"A frame needs at least 1 distractor, got count = {count}.")
     hidden = masked.sum(1)[:, None, None]
-    places = (~masked).int().argsort(dim=1, stable=True)  # hidden frames first, in order
+    positions = (~masked).int().argsort(dim=1, stable=True)  # hidden frames first, in order
     own = (masked.int().cumsum(1) - 1)[:, :, None]  # the how-manieth hidden frame this is
     drawn = (uniform((*masked.shape, count), generator, masked.device) * (hidden - 1)).long()
     other = torch.where(hidden > 1, drawn + (drawn >= own), 0).clamp(max=masked.shape[1] - 1)
-    return places.gather(1, other.flatten(1)).view_as(other)
+    return positions.gather(1, other.flatten(1)).view_as(other)
 
 
 def distractor_logits(

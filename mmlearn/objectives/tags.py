@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmlearn.objectives.matching import hard_negatives, random_negatives
-from mmlearn.values import may_look
+from mmlearn.tensor_checks import values_are_readable
 
 Triples = tuple[Int[Tensor, "b"], Int[Tensor, "b"], Int[Tensor, "b"]]
 
@@ -35,8 +35,8 @@ def pollute_triples(caption_id: Int[Tensor, "b"], tag_id: Int[Tensor, "b"], gene
     Raises ``ValueError`` for a row that no other may give anything. Source: Zhang et al. 2021 (VinVL), section 3.2.
     """
     own, b = torch.arange(len(tag_id)), len(tag_id)
-    place = torch.randperm(b, generator=generator)
-    label = torch.where(place < b // 4, 2, (place < b // 2).long())
+    position = torch.randperm(b, generator=generator)
+    label = torch.where(position < b // 4, 2, (position < b // 2).long())
     same = (caption_id[:, None] == caption_id) | (tag_id[:, None] == tag_id)
     words = hard_negatives(torch.zeros(b, b), same, generator)  # all others alike
     tags = random_negatives(tag_id, generator)
@@ -54,6 +54,6 @@ def triple_contrastive(logits: Float[Tensor, "b c"], polluted: Int[Tensor, "b"])
     """
     if not len(logits):
         raise ValueError("A triple of words, tags and picture is judged in at least one row, got none.")
-    if may_look(polluted) and not ((polluted >= 0) & (polluted < logits.shape[1])).all():
+    if values_are_readable(polluted) and not ((polluted >= 0) & (polluted < logits.shape[1])).all():
         raise ValueError(f"polluted is 0 for a whole triple, else up to {logits.shape[1] - 1}; got another number.")
     return F.cross_entropy(logits, polluted)

@@ -20,10 +20,10 @@ def join_translations(
 ) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
     """TLM's row: ``[start] text [end] translation [end]`` and padding, n = t + u − 1 long; and which of it is real.
 
-    The start token of the translation is left out. Tokens of the text keep their places. Labels are joined in the same
-    way, with -100 as their ``padding``. Masked words of such a row are guessed from both languages; where there is no
-    translation the row is the text, and TLM is MLM.
-    Source: Lample & Conneau 2019 (XLM), section 3.3 and figure 1; Chi et al. 2021 (InfoXLM), official code.
+    The start token of the translation is left out. Tokens of the text keep their positions. Labels are joined in the
+    same way, with -100 as their ``padding``. Masked words of such a row are guessed from both languages; where there is
+    no translation the row is the text, and TLM is MLM. Source: Lample & Conneau 2019 (XLM), section 3.3 and figure 1;
+    Chi et al. 2021 (InfoXLM), official code.
     """
     both = torch.cat([text, translation[:, 1:]], dim=1)
     real = torch.cat([mask, translation_mask[:, 1:]], dim=1)
@@ -57,11 +57,11 @@ def code_switch(
     means = (translated[:, :, None] == word[:, None]) & ((translated >= 0) & translation_mask)[:, :, None]  # (b, u, t)
     chosen = uniform(text.shape, generator, text.device).gather(1, first) < probability
     chosen = chosen & means.any(1) & (word >= 0)
-    place = torch.arange(t, device=text.device).expand(b, t)
+    position = torch.arange(t, device=text.device).expand(b, t)
     there = means.int().argmax(-1)  # where the word begins that a token of the translation is of
     taken = means.any(-1) & chosen.gather(1, there)
     kept = torch.cat([mask & ~chosen, taken], dim=1)
-    order = torch.cat([place, there], dim=1).masked_fill(~kept, t).argsort(dim=1, stable=True)
+    order = torch.cat([position, there], dim=1).masked_fill(~kept, t).argsort(dim=1, stable=True)
     real = kept.gather(1, order)
     return torch.cat([text, translation], dim=1).gather(1, order).masked_fill(~real, padding), real
 

@@ -79,5 +79,5 @@ def word_region_alignment(
 
 
 def _uniform(mask: Bool[Tensor, "b n"], dtype: torch.dtype) -> Float[Tensor, "b n"]:
-    """The same mass on all real places, 1 in all."""
+    """The same mass on all real positions, 1 in all."""
     return mask.to(dtype) / mask.sum(1, keepdim=True).clamp(min=1)

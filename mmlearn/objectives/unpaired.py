@@ -43,7 +43,7 @@ def masked_divergence(
     masked: Bool[Tensor, "b n"],
     temperature: float = 1.0,
 ) -> Float[Tensor, ""]:
-    r"""How far a student's guesses at hidden places are from its teacher's, which has no gradient.
+    r"""How far a student's guesses at hidden positions are from its teacher's, which has no gradient.
 
     .. math:: \ell = \frac{\tau^2}{|m|} \sum_{i \in m}
        \mathrm{KL}\!\left(\mathrm{softmax}(\bar z_i / \tau) \,\|\, \mathrm{softmax}(z_i / \tau)\right)
@@ -60,5 +60,5 @@ def masked_divergence(
 
 
 def complementary(one: Shaped[Tensor, "*n"], other: Shaped[Tensor, "*n"]) -> bool:
-    """Whether each place belongs to exactly one of two boolean masks."""
+    """Whether each position belongs to exactly one of two boolean masks."""
     return bool((one ^ other).all())

@@ -44,7 +44,7 @@ def _tower(whole: Settings, name: str) -> Settings:
     return whole.part(name if whole.values.get(older) is None else older)
 
 
-PICTURE = (  # what the tower that reads pictures calls its parts
+IMAGE = (  # what the tower that reads pictures calls its parts
     (r"^vision_model\.embeddings\.class_embedding", "image_encoder.embedding.class_token"),
     (r"^vision_model\.embeddings\.patch_embedding", "image_encoder.embedding.patches"),
     (r"^vision_model\.embeddings\.position_embedding\.weight", "image_encoder.embedding.positions"),
@@ -67,7 +67,7 @@ FAMILY = Family(
     build=CLIP,
     config=config,
     renames=(
-        *PICTURE,
+        *IMAGE,
         (r"^visual_projection", "image_projection"),
         (r"^text_model\.embeddings\.token_embedding", "text_encoder.embedding.tokens"),
         (r"^text_model\.embeddings\.position_embedding\.weight", "text_encoder.embedding.positions"),

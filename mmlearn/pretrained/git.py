@@ -35,7 +35,7 @@ FAMILY = Family(
     config=config,
     renames=(
         (r"^git\.(image_encoder\.(?=vision_model))?", ""),
-        *clip.PICTURE,
+        *clip.IMAGE,
         *clip.BLOCK,
         (r"^output\.", "language_head."),
         (r"^visual_projection\.visual_projection", "image_projection"),

@@ -54,10 +54,10 @@ def _heads(width: int, head_width: int = HEAD_WIDTH) -> int:
 
 def _bert(tensors: Tensors, embedding: str, blocks: str) -> dict[str, Any]:
     """The settings of a BERT whose embedding and blocks have these names."""
-    words, places = tensors[f"{embedding}.tokens.weight"], tensors[f"{embedding}.positions"]
+    words, positions = tensors[f"{embedding}.tokens.weight"], tensors[f"{embedding}.positions"]
     return dict(
         vocab_size=len(words),
-        max_length=len(places),
+        max_length=len(positions),
         token_types=len(tensors[f"{embedding}.token_types.weight"]),
         width=words.shape[1],
         depth=_depth(tensors, blocks),

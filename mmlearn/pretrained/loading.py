@@ -74,8 +74,8 @@ def load_pretrained(path_or_hub_id: str | Path) -> nn.Module:
     return model.eval()
 
 
-def build_own(published: dict[str, Any], tensors: dict[str, Tensor], place: Path) -> nn.Module:
-    """A system under our own names, in evaluation mode: what ``mmlearn convert`` writes. ``place`` is for messages.
+def build_own(published: dict[str, Any], tensors: dict[str, Tensor], position: Path) -> nn.Module:
+    """A system under our own names, in evaluation mode: what ``mmlearn convert`` writes. ``position`` is for messages.
 
     Its ``config.json`` has ``model_type`` "mmlearn", the name of the ``system`` and its ``config``. Raises
     ``ValueError`` for a system that there is not, a configuration that it cannot be built from, and tensors that are
@@ -85,7 +85,9 @@ def build_own(published: dict[str, Any], tensors: dict[str, Tensor], place: Path
 
     name = str(published.get("system"))
     if name not in system_files():
-        raise ValueError(f"{place} is of a system {name!r}, which is not here; known are {', '.join(system_files())}.")
+        raise ValueError(
+            f"{position} is of a system {name!r}, which is not here; known are {', '.join(system_files())}."
+        )
     try:
         recipe = find_recipe(name)
         if not isinstance(given := published.get("config"), dict):
@@ -94,8 +96,8 @@ def build_own(published: dict[str, Any], tensors: dict[str, Tensor], place: Path
         with torch.device("meta"):  # so that shapes are compared before memory is taken
             model = recipe.make(config)
     except (ValueError, RuntimeError, TypeError) as error:
-        raise ValueError(f"No {name} can be built from {place}: {' '.join(str(error).split())}") from error
-    _fill(model, {ours: (ours, tensor) for ours, tensor in tensors.items()}, place)
+        raise ValueError(f"No {name} can be built from {position}: {' '.join(str(error).split())}") from error
+    _fill(model, {ours: (ours, tensor) for ours, tensor in tensors.items()}, position)
     whole = recipe.make(config)  # with what no file holds, such as the mean and spread of pixels
     whole.load_state_dict(model.state_dict())
     return whole.eval()

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 from mmlearn.data.fields import Image, Tokens
 from mmlearn.models.align.albef import ALBEF, ALBEFConfig
-from mmlearn.recipes import ITC, ITM_INSIDE, MLM, Recipe, ln_batch_and_queue
+from mmlearn.recipes import ITC, ITM_OWN_NEGATIVES, MLM, Recipe, ln_batch_and_queue
 
 RECIPE = Recipe(
     ALBEF,
     ALBEFConfig,
     reads=(Image(), Tokens()),
-    learns=(replace(ITC, chance={"itc": ln_batch_and_queue}), ITM_INSIDE, MLM),
+    learns=(replace(ITC, chance={"itc": ln_batch_and_queue}), ITM_OWN_NEGATIVES, MLM),
     architecture="""
     image -> ViT -> u [class token] -> !ITC
     text -> BERT, first half -> v [class token] -> !ITC

@@ -1,7 +1,7 @@
 """The recipe of AST: what it reads, what it learns, and how that is measured."""
 
 from mmlearn.data.fields import Labels, LogMel
-from mmlearn.evaluation.measures import classes
+from mmlearn.evaluation.measures import class_accuracy
 from mmlearn.models.audio.ast import AST, ASTConfig
 from mmlearn.recipes import Objective, Recipe, ln
 
@@ -10,7 +10,10 @@ RECIPE = Recipe(
     ASTConfig,
     reads=(LogMel(), Labels()),
     learns=Objective(
-        "classification", {"classification": ln("num_classes")}, measures=(classes("word accuracy"),), samples=5000
+        "classification",
+        {"classification": ln("num_classes")},
+        measures=(class_accuracy("word accuracy"),),
+        samples=5000,
     ),
     architecture="""
     log-mel -> overlapping patches -> transformer -> class token -> !classification

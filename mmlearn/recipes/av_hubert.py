@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from mmlearn.data.fields import Clusters, LogMel, Video
-from mmlearn.evaluation.measures import most_common, row
-from mmlearn.evaluation.speech import all_hidden
+from mmlearn.evaluation.measures import majority_share, row
+from mmlearn.evaluation.speech import join_masked_frames
 from mmlearn.models.audiovisual.av_hubert import AVHuBERT, AVHuBERTConfig
 from mmlearn.recipes import Objective, Recipe, ln
 
@@ -22,8 +22,8 @@ def masked_cluster_accuracy(run: Any, samples: Sequence[Any]) -> dict[str, dict[
         masked = (draws.audio_masked | draws.video_masked) & real
         guess.append(run.system(*streams, draws).cluster_logits[masked].argmax(-1))
         label.append(batch["cluster"][masked])
-    guess, label = all_hidden(guess).cpu(), torch.cat(label).cpu()
-    return {"masked-cluster accuracy": row((guess == label).float().mean(), most_common(label))}
+    guess, label = join_masked_frames(guess).cpu(), torch.cat(label).cpu()
+    return {"masked-cluster accuracy": row((guess == label).float().mean(), majority_share(label))}
 
 
 RECIPE = Recipe(

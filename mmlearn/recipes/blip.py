@@ -4,13 +4,13 @@ from dataclasses import replace
 
 from mmlearn.data.fields import Image, Tokens
 from mmlearn.models.align.blip import BLIP, BLIPConfig
-from mmlearn.recipes import ITC, ITM_INSIDE, LM, Recipe, ln_batch_and_queue
+from mmlearn.recipes import ITC, ITM_OWN_NEGATIVES, LM, Recipe, ln_batch_and_queue
 
 RECIPE = Recipe(
     BLIP,
     BLIPConfig,
     reads=(Image(), Tokens()),
-    learns=(replace(ITC, chance={"itc": ln_batch_and_queue}), ITM_INSIDE, LM),
+    learns=(replace(ITC, chance={"itc": ln_batch_and_queue}), ITM_OWN_NEGATIVES, LM),
     writes=True,
     architecture="""
     image -> ViT -> u [class token] -> !ITC

@@ -2,7 +2,7 @@
 
 from mmlearn.data.fields import Dialogues, Image
 from mmlearn.models.bridges.blip_2 import BLIP2, BLIP2Config
-from mmlearn.recipes import ITC, ITM_INSIDE, LM, REPLY, Objective, Recipe, Stage, Turn, ln
+from mmlearn.recipes import ITC, ITM_OWN_NEGATIVES, LM, REPLY, Objective, OptimizerStep, Recipe, Stage, ln
 
 REPRESENTATION = ("query_former", "text", "image_projection", "match_head", "language_head", "temperature")
 GENERATION = ("query_former", "language_projection")
@@ -12,12 +12,12 @@ RECIPE = Recipe(
     reads=(Image(), Dialogues()),
     stages=(
         Stage(
-            (ITC, ITM_INSIDE, Objective("itg", {"itg": ln("vocab_size")})),
-            turns=(Turn("representation_loss", moves=REPRESENTATION),),
+            (ITC, ITM_OWN_NEGATIVES, Objective("itg", {"itg": ln("vocab_size")})),
+            optimizer_steps=(OptimizerStep("representation_loss", trains=REPRESENTATION),),
             name="represent",
         ),
-        Stage(LM, turns=(Turn(moves=GENERATION),), name="generate"),
-        Stage(REPLY, turns=(Turn(moves=GENERATION),), name="answer"),
+        Stage(LM, optimizer_steps=(OptimizerStep(trains=GENERATION),), name="generate"),
+        Stage(REPLY, optimizer_steps=(OptimizerStep(trains=GENERATION),), name="answer"),
     ),
     writes=True,
     architecture="""

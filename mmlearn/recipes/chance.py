@@ -34,18 +34,18 @@ def ln_batch_and_queue(config: Config, batch: Batch) -> float:
     return math.log(len(next(iter(batch.values()))) + size(config, "queue_size"))
 
 
-def all_as_near(config: Config, batch: Batch) -> float:
+def hinge_at_equal_similarity(config: Config, batch: Batch) -> float:
     """A ranking hinge where all pairs are as near: the margin from both sides, of one wrong pair or of all."""
     wrong = len(next(iter(batch.values()))) - 1
     return 2 * size(config, "margin") * (min(wrong, 1) if size(config, "hardest") else wrong)
 
 
-def silence(config: Config, batch: Batch) -> float:
+def zero_mel(config: Config, batch: Batch) -> float:
     """The mean absolute value of real log-mel frames: to say 0 everywhere."""
     return batch["mel"].mT[batch["mel_mask"]].abs().mean().item()
 
 
-def even_classes(config: Config, batch: Batch) -> float:
+def uniform_classes(config: Config, batch: Batch) -> float:
     """How far the classes of masked regions are from equally likely ones, as a Kullback–Leibler divergence."""
     classes = batch["region_classes"][batch["masked_regions"]]
     return math.log(classes.shape[1]) - torch.special.entr(classes).sum(1).mean().item()

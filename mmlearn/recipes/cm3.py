@@ -8,7 +8,7 @@ import torch
 from mmlearn.data.fields import Batch, Label, Tokens
 from mmlearn.models.image_tokens.cm3 import CM3, SPANS, CM3Config, predicted_tokens
 from mmlearn.objectives.causal_masked import draw_shares
-from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
+from mmlearn.recipes import Objective, OptimizerStep, Recipe, Stage, ln
 from mmlearn.recipes.shared.image_codes import Pixels, codec_stage, token_accuracy
 
 
@@ -38,7 +38,7 @@ RECIPE = Recipe(
                 labels=(MovedSpans(),),
                 measures=(token_accuracy("next token", predicted_tokens),),
             ),
-            turns=(Turn(moves=("decoder", "positions")),),
+            optimizer_steps=(OptimizerStep(trains=("decoder", "positions")),),
             name="documents",
         ),
     ),

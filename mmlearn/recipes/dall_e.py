@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mmlearn.data.fields import Tokens
 from mmlearn.models.image_tokens.dall_e import DALLE, DALLEConfig, DALLEOutput
-from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
+from mmlearn.recipes import Objective, OptimizerStep, Recipe, Stage, ln
 from mmlearn.recipes.shared.image_codes import Pixels, codec_stage, token_accuracy
 
 
@@ -27,7 +27,7 @@ RECIPE = Recipe(
                 {"words": ln("all_tokens", "word_weight"), "codes": ln("all_tokens", "code_weight")},
                 measures=(token_accuracy("next code", predicted_codes),),
             ),
-            turns=(Turn(moves=("decoder", "text_positions", "rows", "columns")),),
+            optimizer_steps=(OptimizerStep(trains=("decoder", "text_positions", "rows", "columns")),),
             name="drawing",
         ),
     ),

@@ -7,10 +7,10 @@ import torch
 
 from mmlearn.data.fields import LogMel
 from mmlearn.evaluation.measures import row
-from mmlearn.evaluation.speech import all_hidden
+from mmlearn.evaluation.speech import join_masked_frames
 from mmlearn.models.speech.decoar2 import DeCoAR2, DeCoAR2Config
 from mmlearn.objectives.speech import code_perplexity
-from mmlearn.recipes import Objective, Recipe, silence
+from mmlearn.recipes import Objective, Recipe, zero_mel
 
 
 def masked_frame_distance(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
@@ -24,7 +24,7 @@ def masked_frame_distance(run: Any, samples: Sequence[Any]) -> dict[str, dict[st
         chance.append(mel.mT[masked].abs())
         used.append(output.probability[masked])
     return {
-        "L1 distance of masked frames": row(all_hidden(distance).mean(), torch.cat(chance).mean()),
+        "L1 distance of masked frames": row(join_masked_frames(distance).mean(), torch.cat(chance).mean()),
         f"perplexity of {run.system.config.entries} codes": row(code_perplexity(torch.cat(used)).mean()),
     }
 
@@ -34,7 +34,7 @@ RECIPE = Recipe(
     DeCoAR2Config,
     reads=(LogMel(fixed="log-mels are rebuilt here"),),
     learns=Objective(
-        "reconstruction", {"reconstruction": silence, "diversity": None}, measures=(masked_frame_distance,)
+        "reconstruction", {"reconstruction": zero_mel, "diversity": None}, measures=(masked_frame_distance,)
     ),
     architecture="""
     log-mel -> mask spans -> transformer -> quantiser [codebooks] -> reconstruct -> !L1 [masked frames]

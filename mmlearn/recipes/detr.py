@@ -3,7 +3,7 @@
 import math
 
 from mmlearn.data.fields import Batch, Image, Objects
-from mmlearn.evaluation.detection import detected
+from mmlearn.evaluation.detection import detection_precision
 from mmlearn.models.vision.detr import DETR, DETRConfig
 from mmlearn.recipes import Objective, Recipe
 
@@ -18,9 +18,9 @@ RECIPE = Recipe(
     DETR,
     DETRConfig,
     reads=(Image(), Objects()),
-    learns=Objective("detection", {"classes": every_class, "l1": None, "giou": None}, measures=(detected,)),
+    learns=Objective("detection", {"classes": every_class, "l1": None, "giou": None}, measures=(detection_precision,)),
     architecture="""
-    image -> residual network -> places [row and column] -> encoder -> decoder -> !classes and boxes, matched
-    queries [learned places] -> decoder
+    image -> residual network -> positions [row and column] -> encoder -> decoder -> !classes and boxes, matched
+    queries [learned positions] -> decoder
     """,
 )

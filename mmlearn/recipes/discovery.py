@@ -8,8 +8,8 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import mmlearn.recipes
-from mmlearn.names import choices
 from mmlearn.recipes.recipe import Recipe
+from mmlearn.suggestions import suggest
 
 FOOT = re.compile(r"^RECIPE = Recipe\(", re.MULTILINE)
 
@@ -42,7 +42,7 @@ def find_recipe(name: str) -> Recipe:
         return _recipe_in(path.resolve())
     known = system_files()
     if name not in known:
-        raise ValueError(f"There is no system {name!r}; {choices(name, known)}.")
+        raise ValueError(f"There is no system {name!r}; {suggest(name, known)}.")
     return import_module(f"mmlearn.recipes.{known[name].stem}").RECIPE
 
 

@@ -1,7 +1,7 @@
 """The recipe of FLAVA: what it reads, what it learns, and how that is measured."""
 
 from mmlearn.data.fields import MaskedPatches, MaskedTokens, MatchLabel, PatchCodes, Patches, Tokens
-from mmlearn.evaluation.measures import masked_words, matching, retrieval
+from mmlearn.evaluation.measures import masked_word_accuracy, matching_accuracy, retrieval
 from mmlearn.models.unified.flava import FLAVA, FLAVAConfig
 from mmlearn.recipes import Objective, OneOf, Recipe, ln, ln_batch
 
@@ -18,7 +18,7 @@ RECIPE = Recipe(
             {"itc": ln_batch, "itm": ln(2), "mmm_image": ln("codes"), "mmm_text": ln("vocab_size")},
             reads=(CODES,),
             labels=(MatchLabel(), MaskedTokens(), MaskedPatches()),
-            measures=(retrieval("image", "text"), matching, masked_words),
+            measures=(retrieval("image", "text"), matching_accuracy, masked_word_accuracy),
             samples=1000,
         ),
     ),

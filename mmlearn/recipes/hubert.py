@@ -8,8 +8,8 @@ from torch import Tensor
 
 from mmlearn.data.fields import Clusters, Waveform
 from mmlearn.data.speech_features import mfcc
-from mmlearn.evaluation.measures import most_common, row
-from mmlearn.evaluation.speech import all_hidden
+from mmlearn.evaluation.measures import majority_share, row
+from mmlearn.evaluation.speech import join_masked_frames
 from mmlearn.models.speech.hubert import HuBERT, HuBERTConfig
 from mmlearn.objectives.clusters import cluster, nearest
 from mmlearn.recipes import Objective, Recipe, ln
@@ -23,8 +23,8 @@ def masked_cluster_accuracy(run: Any, samples: Sequence[Any]) -> dict[str, dict[
         masked = run.system.draw(run.system.speech.frame_mask(waveform, mask))
         guess.append(run.system(waveform, mask, masked).cluster_logits[masked].argmax(-1))
         label.append(batch["cluster"][masked])
-    guess, label = all_hidden(guess).cpu(), torch.cat(label).cpu()
-    return {"masked-cluster accuracy": row((guess == label).float().mean(), most_common(label))}
+    guess, label = join_masked_frames(guess).cpu(), torch.cat(label).cpu()
+    return {"masked-cluster accuracy": row((guess == label).float().mean(), majority_share(label))}
 
 
 def cluster_targets(

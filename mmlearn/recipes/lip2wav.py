@@ -8,7 +8,7 @@ import torch
 from mmlearn.data.fields import LogMel, Video
 from mmlearn.evaluation.measures import row
 from mmlearn.models.audiovisual.lip2wav import Lip2Wav, Lip2WavConfig
-from mmlearn.recipes import Objective, Recipe, silence
+from mmlearn.recipes import Objective, Recipe, zero_mel
 
 
 def spectrogram_distance(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
@@ -25,7 +25,7 @@ RECIPE = Recipe(
     Lip2Wav,
     Lip2WavConfig,
     reads=(Video(), LogMel(fixed="log-mels are what is learned")),
-    learns=Objective("reconstruction", {"before": silence, "mel": silence}, measures=(spectrogram_distance,)),
+    learns=Objective("reconstruction", {"before": zero_mel, "mel": zero_mel}, measures=(spectrogram_distance,)),
     architecture="""
     lips -> convolutions over space and time -> encoder -> decoder [attends to the video]
     decoder -> before -> post-net -> mel -> !L1

@@ -2,15 +2,15 @@
 
 from mmlearn.data.fields import Dialogues, Image
 from mmlearn.models.bridges.llava import LLaVA, LLaVAConfig
-from mmlearn.recipes import LM, REPLY, Recipe, Stage, Turn
+from mmlearn.recipes import LM, REPLY, OptimizerStep, Recipe, Stage
 
 RECIPE = Recipe(
     LLaVA,
     LLaVAConfig,
     reads=(Image(), Dialogues()),
     stages=(
-        Stage(LM, turns=(Turn(moves=("projector",)),), name="align"),
-        Stage(REPLY, turns=(Turn(moves=("projector", "language_model")),), name="instruct"),
+        Stage(LM, optimizer_steps=(OptimizerStep(trains=("projector",)),), name="align"),
+        Stage(REPLY, optimizer_steps=(OptimizerStep(trains=("projector", "language_model")),), name="instruct"),
     ),
     writes=True,
     architecture="""

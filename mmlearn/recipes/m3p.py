@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from mmlearn.data.fields import MaskedRegions, Regions
 from mmlearn.data.fields.translations import CodeSwitched, MaskedTranslations, Translations
-from mmlearn.evaluation.measures import masked_regions, masked_words
+from mmlearn.evaluation.measures import masked_region_losses, masked_word_accuracy
 from mmlearn.models.many_languages.m3p import M3P, M3PConfig
 from mmlearn.recipes import ITM, MLM, Objective, OneOf, Recipe, ln
 
@@ -15,14 +15,14 @@ def switched(objective: Objective) -> Objective:
 
 
 MRM = Objective(
-    "mrm", {"mrfr": None, "mrc": ln("region_classes")}, labels=(MaskedRegions(),), measures=(masked_regions,)
+    "mrm", {"mrfr": None, "mrc": ln("region_classes")}, labels=(MaskedRegions(),), measures=(masked_region_losses,)
 )
 RECIPE = Recipe(
     M3P,
     M3PConfig,
     reads=(Translations(), Regions()),
     learns=OneOf(
-        Objective("xmlm", {"xmlm": ln("vocab_size")}, labels=(MaskedTranslations(),), measures=(masked_words,)),
+        Objective("xmlm", {"xmlm": ln("vocab_size")}, labels=(MaskedTranslations(),), measures=(masked_word_accuracy,)),
         switched(MLM),
         switched(MRM),
         switched(ITM),

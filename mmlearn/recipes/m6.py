@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from mmlearn.data.fields import Batch, Label
+from mmlearn.data.fields.instructions import TextTarget
 from mmlearn.data.fields.labels import Sizes, padded
-from mmlearn.data.fields.orders import Told
 from mmlearn.data.tokenizer import Tokenizer
-from mmlearn.evaluation.orders import told
+from mmlearn.evaluation.instructions import text_accuracy
 from mmlearn.models.many_tasks.m6 import M6, M6Config
 from mmlearn.objectives.denoising import infill
 from mmlearn.recipes import Objective, OneOf, Recipe
@@ -29,8 +29,8 @@ class Visibility(Label):
 
 
 @dataclass(frozen=True)
-class DenoisingTarget(Told):
-    """As :class:`~mmlearn.data.fields.orders.Told`, of a caption: it is read with gaps, and written whole."""
+class DenoisingTarget(TextTarget):
+    """As :class:`~mmlearn.data.fields.instructions.TextTarget` of a caption: read with gaps, written whole."""
 
     share: float = 0.3
 
@@ -46,7 +46,7 @@ class DenoisingTarget(Told):
 
 LOSSES = TOKENS | {"balance": None}
 DENOISING = Objective(
-    "denoising", LOSSES, labels=(DenoisingTarget(), Visibility(image=False)), measures=(told("denoising"),)
+    "denoising", LOSSES, labels=(DenoisingTarget(), Visibility(image=False)), measures=(text_accuracy("denoising"),)
 )
 RECIPE = Recipe(
     M6,
@@ -64,7 +64,7 @@ RECIPE = Recipe(
     architecture="""
     image -> one stack [both ways over what is read, causal over the target] -> router -> experts [one] -> !next token
     words -> one stack
-    target [one place later] -> one stack
+    target [one position later] -> one stack
     router -> !balance
     """,
 )

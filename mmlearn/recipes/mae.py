@@ -39,8 +39,8 @@ RECIPE = Recipe(
     reads=(Patches(),),
     learns=Objective("mim", {"pixels": mean_pixel_loss}, labels=(VisiblePatches(),), measures=(pixels_explained,)),
     architecture="""
-    image -> patches -> visible ones -> ViT [a quarter of the patches] -> places [mask tokens at the others]
-    places -> decoder [small] -> !squared error [hidden patches]
+    image -> patches -> visible ones -> ViT [a quarter of the patches] -> positions [mask tokens at the others]
+    positions -> decoder [small] -> !squared error [hidden patches]
     patches -> !squared error
     """,
 )

@@ -12,6 +12,6 @@ RECIPE = Recipe(
     learns=ANSWERING,
     architecture="""
     image -> cells -> memory [two embeddings a hop] -> hops -> !answer
-    question -> sum of words [by their places] -> hops
+    question -> sum of words [by their positions] -> hops
     """,
 )

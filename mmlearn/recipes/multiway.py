@@ -6,10 +6,17 @@ from typing import Any
 from torch import Tensor
 
 from mmlearn.data.fields import MaskedPatches, MaskedTokens, MatchLabel, PatchCodes, Patches, Tokens
-from mmlearn.evaluation.measures import hidden_codes_named, masked_words, matching, most_common, retrieval, row
+from mmlearn.evaluation.measures import (
+    majority_share,
+    masked_code_accuracy,
+    masked_word_accuracy,
+    matching_accuracy,
+    retrieval,
+    row,
+)
 from mmlearn.models.unified.multiway import Multiway, MultiwayConfig, MultiwayTextOutput
 from mmlearn.objectives.masked import IGNORED
-from mmlearn.recipes import Objective, OneOf, Recipe, Stage, Turn, ln, ln_batch
+from mmlearn.recipes import Objective, OneOf, OptimizerStep, Recipe, Stage, ln, ln_batch
 
 
 def text_only_word_accuracy(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
@@ -22,41 +29,49 @@ def text_only_word_accuracy(run: Any, samples: Sequence[Any]) -> dict[str, dict[
         return (output.token_logits.argmax(-1) == rows["token_label"])[rows["token_label"] != IGNORED]
 
     accuracy = run.read(texts, right).float().mean()
-    return {"masked-word accuracy, no picture": row(accuracy, most_common(texts["token_label"][masked]))}
+    return {"masked-word accuracy, no picture": row(accuracy, majority_share(texts["token_label"][masked]))}
 
 
 SHARED = ("attention", "norm", "type_embeddings")
 IMAGE_EMBEDDING = ("image_embedding.patches", "image_embedding.class_token", "image_embedding.positions")
 CODES = PatchCodes()
-MIM = Objective("mim", {"mim": ln("codes")}, reads=(CODES,), labels=(MaskedPatches(),), measures=(hidden_codes_named,))
+MIM = Objective(
+    "mim", {"mim": ln("codes")}, reads=(CODES,), labels=(MaskedPatches(),), measures=(masked_code_accuracy,)
+)
 WORDS = Objective("mlm", {"mlm": ln("vocab_size")}, labels=(MaskedTokens(),), measures=(text_only_word_accuracy,))
 MMM = Objective(
     "mmm",
     {"mmm_text": ln("vocab_size"), "mmm_image": ln("codes")},
     reads=(CODES,),
     labels=(MaskedTokens(), MaskedPatches()),
-    measures=(masked_words,),
+    measures=(masked_word_accuracy,),
 )
 RECIPE = Recipe(
     Multiway,
     MultiwayConfig,
     reads=(Tokens(), Patches()),
     stages=(
-        Stage(MIM, turns=(Turn(moves=(*SHARED, "experts.image", "image_embedding", "code_head")),), name="pictures"),
+        Stage(
+            MIM,
+            optimizer_steps=(OptimizerStep(trains=(*SHARED, "experts.image", "image_embedding", "code_head")),),
+            name="pictures",
+        ),
         Stage(  # attention and the MLPs of pictures stay as they are
-            WORDS, turns=(Turn(moves=("experts.text", "text_embedding", "language_head")),), name="texts"
+            WORDS,
+            optimizer_steps=(OptimizerStep(trains=("experts.text", "text_embedding", "language_head")),),
+            name="texts",
         ),
         Stage(
             Objective(
                 "pairs",
                 {"itc": ln_batch, "itm": ln(2), "mlm": ln("vocab_size")},
                 labels=(MatchLabel(), MaskedTokens()),
-                measures=(retrieval("image", "text"), matching, masked_words),
+                measures=(retrieval("image", "text"), matching_accuracy, masked_word_accuracy),
                 samples=1000,
             ),
-            turns=(
-                Turn(
-                    moves=(*SHARED, *IMAGE_EMBEDDING, "experts", "text_embedding", "language_head", "match_head")
+            optimizer_steps=(
+                OptimizerStep(
+                    trains=(*SHARED, *IMAGE_EMBEDDING, "experts", "text_embedding", "language_head", "match_head")
                     + ("image_projection", "text_projection", "logit_scale")
                 ),
             ),
@@ -64,8 +79,10 @@ RECIPE = Recipe(
         ),
         Stage(  # what BEiT-3 learns, from the start: all three
             OneOf(MIM, WORDS, MMM),
-            turns=(
-                Turn(moves=(*SHARED, "experts", "image_embedding", "text_embedding", "language_head", "code_head")),
+            optimizer_steps=(
+                OptimizerStep(
+                    trains=(*SHARED, "experts", "image_embedding", "text_embedding", "language_head", "code_head")
+                ),
             ),
             name="masked-data",
         ),

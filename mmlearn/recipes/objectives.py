@@ -4,35 +4,35 @@ from dataclasses import replace
 from typing import Any
 
 from mmlearn.data.fields import (
-    HiddenSpans,
-    Infilled,
     MaskedRegions,
     MaskedTokens,
     MatchLabel,
     ShuffledTokens,
+    SpanCorruption,
     SwappedSegments,
+    TextInfilling,
 )
 from mmlearn.data.fields.texts import Answers
 from mmlearn.data.synthetic.instructions import Instructed, Reworded, instruct
 from mmlearn.evaluation.measures import (
-    answers,
-    masked_regions,
-    masked_words,
-    matching,
-    next_words,
-    replaced_words,
+    answer_accuracy,
+    caption_scores,
+    masked_region_losses,
+    masked_word_accuracy,
+    matching_accuracy,
+    next_token_accuracy,
+    replaced_token_accuracy,
     retrieval,
-    rewritten,
-    segments_told,
-    shuffled_words,
-    written_captions,
+    segment_accuracy,
+    shuffled_token_accuracy,
+    target_token_accuracy,
 )
-from mmlearn.evaluation.replies import replies
+from mmlearn.evaluation.responses import response_accuracy
 from mmlearn.recipes.chance import ln, ln_batch
 from mmlearn.recipes.recipe import Objective
 
 
-class Asked(Reworded):
+class QuestionSample(Reworded):
     """A sample whose text is its question. ``ValueError`` for a sample without one."""
 
     def __init__(self, sample: Any):
@@ -48,29 +48,43 @@ def reply(sample: Any) -> Instructed:
 
 
 ITC = Objective("itc", {"itc": ln_batch}, measures=(retrieval("image", "text"),), samples=5000)
-ITM = Objective("itm", {"itm": ln(2)}, labels=(MatchLabel(),), measures=(matching,))
-ITM_INSIDE = replace(ITM, labels=())  # the system finds wrong pairs itself
-MLM = Objective("mlm", {"mlm": ln("vocab_size")}, labels=(MaskedTokens(),), measures=(masked_words,))
-MRM = Objective("mrm", {"mrc": ln("region_classes")}, labels=(MaskedRegions(),), measures=(masked_regions,))
-LM = Objective("lm", {"lm": ln("vocab_size")}, measures=(next_words, written_captions))
+ITM = Objective("itm", {"itm": ln(2)}, labels=(MatchLabel(),), measures=(matching_accuracy,))
+ITM_OWN_NEGATIVES = replace(ITM, labels=())  # the system finds wrong pairs itself
+MLM = Objective("mlm", {"mlm": ln("vocab_size")}, labels=(MaskedTokens(),), measures=(masked_word_accuracy,))
+MRM = Objective("mrm", {"mrc": ln("region_classes")}, labels=(MaskedRegions(),), measures=(masked_region_losses,))
+LM = Objective("lm", {"lm": ln("vocab_size")}, measures=(next_token_accuracy, caption_scores))
 RTD = Objective(
     "rtd",
     {"mlm": ln("vocab_size"), "rtd": ln(2, "rtd_weight")},
     labels=(MaskedTokens(),),
-    measures=(masked_words, replaced_words),
+    measures=(masked_word_accuracy, replaced_token_accuracy),
 )
-STD = Objective("std", {"std": ln(2)}, labels=(ShuffledTokens(),), measures=(shuffled_words,))
+STD = Objective("std", {"std": ln(2)}, labels=(ShuffledTokens(),), measures=(shuffled_token_accuracy,))
 SOP = Objective(
     "sop",
     {"sop": ln(2)},
     labels=(SwappedSegments(),),
-    measures=(segments_told(SwappedSegments(), "order_label", "order_logits"),),
+    measures=(segment_accuracy(SwappedSegments(), "order_label", "order_logits"),),
 )
-SPANS = Objective("spans", {"spans": ln("vocab_size")}, labels=(HiddenSpans(),), measures=(rewritten(HiddenSpans()),))
+SPANS = Objective(
+    "spans",
+    {"spans": ln("vocab_size")},
+    labels=(SpanCorruption(),),
+    measures=(target_token_accuracy(SpanCorruption()),),
+)
 INFILLING = Objective(
-    "infilling", {"infilling": ln("vocab_size")}, labels=(Infilled(),), measures=(rewritten(Infilled()),)
+    "infilling",
+    {"infilling": ln("vocab_size")},
+    labels=(TextInfilling(),),
+    measures=(target_token_accuracy(TextInfilling()),),
 )
-REPLY = Objective("reply", {"lm": ln("vocab_size")}, ask=reply, measures=(replies,))
+REPLY = Objective("reply", {"lm": ln("vocab_size")}, ask=reply, measures=(response_accuracy,))
 VQA = Objective(
-    "vqa", {"vqa": ln("answers")}, reads=(Answers(),), ask=Asked, measures=(answers,), samples=5000, by_request=True
+    "vqa",
+    {"vqa": ln("answers")},
+    reads=(Answers(),),
+    ask=QuestionSample,
+    measures=(answer_accuracy,),
+    samples=5000,
+    by_request=True,
 )

@@ -11,8 +11,8 @@ RECIPE = Recipe(
     learns=ALL_TASKS,
     writes=True,
     architecture="""
-    image -> residual network -> encoder [both ways] -> decoder [causal] -> !words, places and codes
+    image -> residual network -> encoder [both ways] -> decoder [causal] -> !words, positions and codes
     instruction -> encoder
-    target [one place later] -> decoder
+    target [one position later] -> decoder
     """,
 )

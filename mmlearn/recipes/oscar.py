@@ -1,15 +1,20 @@
 """The recipe of OSCAR: what it reads, what it learns, and how that is measured."""
 
-from mmlearn.data.fields import Polluted, Regions, Tagged
-from mmlearn.evaluation.measures import triples_told
+from mmlearn.data.fields import PollutedTriples, Regions, TaggedCaptions
+from mmlearn.evaluation.measures import triple_accuracy
 from mmlearn.models.fusion.oscar import OSCAR, OSCARConfig
 from mmlearn.recipes import MLM, Objective, Recipe, ln
 
 RECIPE = Recipe(
     OSCAR,
     OSCARConfig,
-    reads=(Tagged(), Regions()),
-    learns=(Objective("contrastive", {"contrastive": ln(2)}, (Polluted(),), measures=(triples_told(Polluted()),)), MLM),
+    reads=(TaggedCaptions(), Regions()),
+    learns=(
+        Objective(
+            "contrastive", {"contrastive": ln(2)}, (PollutedTriples(),), measures=(triple_accuracy(PollutedTriples()),)
+        ),
+        MLM,
+    ),
     architecture="""
     words -> sum [token, type, position] -> BERT [one sequence] -> !MLM [of words and tags]
     tags [of regions] -> sum

@@ -16,8 +16,8 @@ from torch import nn
 from mmlearn.data.fields import Batch, Field, Label, check_batch, resize, size
 from mmlearn.evaluation.measures import Measure
 from mmlearn.layers.config import Config
-from mmlearn.names import choices
 from mmlearn.recipes.chance import Chance
+from mmlearn.suggestions import suggest
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Alarm:
 
 
 @dataclass(frozen=True)
-class Turn:
-    """One update of a step: the method of the system that gives the ``loss``, and which parts it ``moves``.
+class OptimizerStep:
+    """One update of a step: the method of the system that gives the ``loss``, and which parts it ``trains``.
 
     Parts are named by the beginning of their parameters' names; without any, all that the system has not frozen move.
     ``betas`` are those of AdamW: how much of the last mean of gradients, and of their squares, is kept. ``alarm`` tells
@@ -80,25 +80,25 @@ class Turn:
     """
 
     loss: str = "loss"
-    moves: tuple[str, ...] = ()
+    trains: tuple[str, ...] = ()
     betas: tuple[float, float] = (0.9, 0.98)
     alarm: Alarm | None = None
 
-    def moved(self, system: nn.Module) -> list[str]:
+    def trained_names(self, system: nn.Module) -> list[str]:
         """The names of the parameters that this turn trains. ``ValueError`` for a part that there is not."""
         names = [name for name, parameter in system.named_parameters() if parameter.requires_grad]
-        for part in self.moves:
+        for part in self.trains:
             if not any(name.startswith(part) for name in names):
                 raise ValueError(f"{type(system).__name__} has no part {part!r} that can be trained.")
-        return [name for name in names if name.startswith(self.moves or "")]
+        return [name for name in names if name.startswith(self.trains or "")]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One training. In each step all ``turns`` are taken, one after the other, each with an optimiser of its own."""
+    """One training. A step takes all ``optimizer_steps`` one after the other, each with its own optimiser."""
 
     learns: Objective | Task | OneOf
-    turns: tuple[Turn, ...] = (Turn(),)
+    optimizer_steps: tuple[OptimizerStep, ...] = (OptimizerStep(),)
     name: str = ""
 
     def objectives(self) -> dict[str, Objective]:
@@ -115,7 +115,7 @@ class Stage:
         known = self.objectives()
         for name in [] if wanted is None else wanted or [""]:
             if name not in known:
-                raise ValueError(f"There is no objective {name!r} here; {choices(name, known)}.")
+                raise ValueError(f"There is no objective {name!r} here; {suggest(name, known)}.")
         kept = {name for name, one in known.items() if (not one.by_request if wanted is None else name in wanted)}
         learns = self.learns if isinstance(self.learns, OneOf) else OneOf(self.learns)
         shares: dict[Task, float] = {}
@@ -168,7 +168,7 @@ class Recipe:
         """The stage of this name, or the first. ``ValueError`` for another."""
         named = {stage.name: stage for stage in self.stages}
         if name is not None and name not in named:
-            hint = choices(name, named) if all(named) else "it has only one: leave stage out"
+            hint = suggest(name, named) if all(named) else "it has only one: leave stage out"
             raise ValueError(f"{self.system.__name__} has no stage {name!r}; {hint}.")
         return self.stages[0] if name is None else named[name]
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from mmlearn.data.fields import Image, Tokens
-from mmlearn.evaluation.captions import Rarity, cider_d_of_each, rarity
+from mmlearn.evaluation.captions import DocumentFrequency, cider_d_of_each, document_frequency
 from mmlearn.models.recurrent_captions.scst import SCST, SCSTConfig, Texts
-from mmlearn.recipes import LM, Objective, Recipe, Stage, Turn
+from mmlearn.recipes import LM, Objective, OptimizerStep, Recipe, Stage
 from mmlearn.recipes.shared.recurrent_captions import pointing_before_words
 
 
@@ -13,7 +13,9 @@ class CIDErReward:
     """CIDEr-D of captions, with the rarity of the n-grams of ``corpus``, or of the true captions beside them."""
 
     def __init__(self, corpus: Texts | None = None):
-        self.rare: Rarity | None = None if corpus is None else rarity([[_words(text)] for text in corpus])
+        self.rare: DocumentFrequency | None = (
+            None if corpus is None else document_frequency([[_words(text)] for text in corpus])
+        )
 
     def __call__(self, captions: Texts, true: Texts) -> list[float]:
         return cider_d_of_each([_words(text) for text in captions], [[_words(text)] for text in true], self.rare)
@@ -32,14 +34,14 @@ RECIPE = Recipe(
         Stage(Objective("lm", LM.chance, measures=MEASURES), name="write"),
         Stage(
             Objective("reward", {"self_critical": None}, measures=MEASURES),
-            turns=(Turn("self_critical_loss"),),
+            optimizer_steps=(OptimizerStep("self_critical_loss"),),
             name="reward",
         ),
     ),
     build=lambda config: SCST(config, CIDErReward()),
     writes=True,
     architecture="""
-    image -> ResNet -> places -> attention [asked by the LSTM before each word] -> LSTM [Att2in] -> !LM
+    image -> ResNet -> positions -> attention [asked by the LSTM before each word] -> LSTM [Att2in] -> !LM
     words -> LSTM
     LSTM -> drawn caption -> reward [CIDEr-D] -> !drawn minus greedy
     LSTM -> greedy caption -> reward

@@ -11,7 +11,7 @@ from torch import Tensor
 from mmlearn.data.fields import MaskedRegions, Regions
 from mmlearn.data.fields.translations import EitherLanguage, MaskedTranslations, Translations
 from mmlearn.data.synthetic.regions import CLASSES
-from mmlearn.evaluation.measures import Rows, most_common, row
+from mmlearn.evaluation.measures import Rows, majority_share, row
 from mmlearn.models.fusion.pretraining_losses import Batch, regions_to_predict
 from mmlearn.models.fusion.single_stream import SingleStreamOutput
 from mmlearn.models.many_languages.uc2 import UC2, UC2Config
@@ -28,7 +28,7 @@ def region_token_accuracy(run: Any, samples: Sequence[Any]) -> Rows:
         return torch.stack([run.system.token_logits(output.regions[masked]).argmax(-1), true], dim=1)
 
     guess, true = run.read(run.label(run.plain(samples), MaskedRegions()), names).unbind(1)
-    return {"masked-region accuracy": row((guess == true).float().mean(), most_common(true))}
+    return {"masked-region accuracy": row((guess == true).float().mean(), majority_share(true))}
 
 
 VTLM = Objective(

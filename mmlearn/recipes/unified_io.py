@@ -11,8 +11,8 @@ RECIPE = Recipe(
     learns=ALL_TASKS,
     writes=True,
     architecture="""
-    image -> patches -> encoder -> decoder [causal] -> !words, places and codes
-    instruction -> sum [token, place] -> encoder
-    target [one place later] -> decoder
+    image -> patches -> encoder -> decoder [causal] -> !words, positions and codes
+    instruction -> sum [token, position] -> encoder
+    target [one position later] -> decoder
     """,
 )

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from mmlearn.data.fields import Batch, Image, Labels, Objects, Tokens
-from mmlearn.evaluation.detection import detected
-from mmlearn.evaluation.measures import Rows, most_common, row
+from mmlearn.evaluation.detection import detection_precision
+from mmlearn.evaluation.measures import Rows, majority_share, row
 from mmlearn.models.many_tasks.unit import UniT, UniTConfig
 from mmlearn.recipes import ITM, VQA, Objective, OneOf, Recipe, ln
 
@@ -22,11 +22,11 @@ def relation_accuracy(run: Any, samples: Sequence[Any]) -> Rows:
     batch = run.plain(samples, "relation")
     alone = {name: batch[name] for name in ("tokens", "mask")}
     guess = run.read(alone, lambda output, rows: output.relation_logits.argmax(-1))
-    return {"relations told": row((guess == batch["label"]).float().mean(), most_common(batch["label"]))}
+    return {"relations told": row((guess == batch["label"]).float().mean(), majority_share(batch["label"]))}
 
 
 DETECTION = Objective(
-    "detection", {"classes": every_class, "l1": None, "giou": None}, reads=(Objects(),), measures=(detected,)
+    "detection", {"classes": every_class, "l1": None, "giou": None}, reads=(Objects(),), measures=(detection_precision,)
 )
 RELATION = Objective(
     "relation",

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from mmlearn.data.fields import Regions, Tokens
 from mmlearn.models.fusion.uniter import UNITER, UNITERConfig
-from mmlearn.recipes import ITM, MLM, MRM, OneOf, Recipe, even_classes
+from mmlearn.recipes import ITM, MLM, MRM, OneOf, Recipe, uniform_classes
 
 RECIPE = Recipe(
     UNITER,
@@ -12,7 +12,7 @@ RECIPE = Recipe(
     reads=(Tokens(), Regions()),
     learns=OneOf(
         MLM,
-        replace(MRM, chance={"mrfr": None, "mrc_kl": even_classes}),
+        replace(MRM, chance={"mrfr": None, "mrc_kl": uniform_classes}),
         replace(ITM, chance=ITM.chance | {"wra": None}),
     ),
     architecture="""

@@ -8,14 +8,14 @@ from typing import Any
 from torch import Tensor
 
 from mmlearn.data.fields import Tokens, Video, Waveform
-from mmlearn.evaluation.measures import by_name, retrieval
+from mmlearn.evaluation.measures import encode_modality, retrieval
 from mmlearn.models.trimodal.vatt import VATT, VATTConfig
 from mmlearn.recipes import Objective, Recipe
 
 
 def embedding(space: int, system: Any, batch: dict[str, Tensor], modality: str, call: Callable) -> Tensor:
     """Videos lie in two spaces: that of sounds (0) and that of texts (1)."""
-    found = by_name(system, batch, modality, call)
+    found = encode_modality(system, batch, modality, call)
     return found[space] if modality == "video" else found
 
 

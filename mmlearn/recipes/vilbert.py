@@ -4,13 +4,13 @@ from dataclasses import replace
 
 from mmlearn.data.fields import Regions, Tokens
 from mmlearn.models.fusion.vilbert import ViLBERT, ViLBERTConfig
-from mmlearn.recipes import ITM, MLM, MRM, Recipe, even_classes
+from mmlearn.recipes import ITM, MLM, MRM, Recipe, uniform_classes
 
 RECIPE = Recipe(
     ViLBERT,
     ViLBERTConfig,
     reads=(Tokens(), Regions()),
-    learns=(ITM, MLM, replace(MRM, chance={"mrc_kl": even_classes})),
+    learns=(ITM, MLM, replace(MRM, chance={"mrc_kl": uniform_classes})),
     architecture="""
     words -> text blocks -> co-attention layers [each stream attends to the other] -> !MLM
     *detector [not trained] -> regions -> visual blocks -> co-attention layers -> !ITM

@@ -3,14 +3,14 @@
 from dataclasses import replace
 from typing import Any
 
-from mmlearn.data.fields import Polluted, Regions, Tagged
-from mmlearn.evaluation.measures import triples_told
+from mmlearn.data.fields import PollutedTriples, Regions, TaggedCaptions
+from mmlearn.evaluation.measures import triple_accuracy
 from mmlearn.models.fusion.vinvl import VinVL, VinVLConfig
 from mmlearn.recipes import MLM, Objective, OneOf, Recipe, ln
-from mmlearn.recipes.objectives import Asked
+from mmlearn.recipes.objectives import QuestionSample
 
 
-class Answered(Asked):
+class Answered(QuestionSample):
     """A sample whose text is its question, and whose tags are the answer. ``ValueError`` for a sample without one."""
 
     def __init__(self, sample: Any):
@@ -18,12 +18,12 @@ class Answered(Asked):
         self.tags = sample.question.answer
 
 
-POLLUTION = Polluted(words=True)
-CONTRASTIVE = Objective("contrastive", {"contrastive": ln(3)}, (POLLUTION,), measures=(triples_told(POLLUTION),))
+POLLUTION = PollutedTriples(words=True)
+CONTRASTIVE = Objective("contrastive", {"contrastive": ln(3)}, (POLLUTION,), measures=(triple_accuracy(POLLUTION),))
 RECIPE = Recipe(
     VinVL,
     VinVLConfig,
-    reads=(Tagged(), Regions()),
+    reads=(TaggedCaptions(), Regions()),
     learns=OneOf(
         (CONTRASTIVE, MLM),
         (

@@ -1,7 +1,7 @@
 """The recipe of VirTex: what it reads, what it learns, and how that is measured."""
 
 from mmlearn.data.fields import Image, Tokens
-from mmlearn.evaluation.picture_probe import picture_probe
+from mmlearn.evaluation.image_probe import image_probe
 from mmlearn.models.captions.virtex import VirTex, VirTexConfig
 from mmlearn.recipes import LM, Objective, Recipe, ln
 
@@ -12,7 +12,7 @@ RECIPE = Recipe(
     learns=Objective(
         "bicaptioning",
         {"forward": ln("vocab_size"), "backward": ln("vocab_size")},
-        measures=(*LM.measures, picture_probe),
+        measures=(*LM.measures, image_probe),
     ),
     writes=True,
     architecture="""

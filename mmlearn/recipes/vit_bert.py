@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmlearn.data.fields import MaskedPatches, MaskedTokens, PatchCodes, Patches, Tokens
-from mmlearn.evaluation.measures import hidden_codes_named, masked_words, most_common, row
-from mmlearn.evaluation.mode import evaluating
+from mmlearn.evaluation.eval_mode import evaluating
+from mmlearn.evaluation.measures import majority_share, masked_code_accuracy, masked_word_accuracy, row
 from mmlearn.models.unified.vit_bert import ViTBERT, ViTBERTConfig
 from mmlearn.objectives.masked import IGNORED
-from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
+from mmlearn.recipes import Objective, OptimizerStep, Recipe, Stage, ln
 
 
 def label_chance(size: str) -> Callable:
@@ -28,7 +28,7 @@ def teacher_accuracy(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, fl
         ("word", "code"), (words, codes), (batch["token_label"], batch["code"]), masked
     ):
         share = (guess[where] == right[where]).float().mean()
-        rows[f"masked-{name} accuracy of the teacher"] = row(share, most_common(right[where].cpu()))
+        rows[f"masked-{name} accuracy of the teacher"] = row(share, majority_share(right[where].cpu()))
     return rows
 
 
@@ -45,17 +45,17 @@ RECIPE = Recipe(
                 measures=(teacher_accuracy,),
                 **LABELS,
             ),
-            turns=(Turn("teacher_loss", moves=("text_teacher", "image_teacher")),),
+            optimizer_steps=(OptimizerStep("teacher_loss", trains=("text_teacher", "image_teacher")),),
             name="teachers",
         ),
         Stage(
             Objective(
                 "unpaired",
                 {"mlm": label_chance("vocab_size"), "text_kd": None, "mim": label_chance("codes"), "image_kd": None},
-                measures=(masked_words, hidden_codes_named),
+                measures=(masked_word_accuracy, masked_code_accuracy),
                 **LABELS,
             ),
-            turns=(Turn(moves=("embedding", "patches", "encoder", "language_head", "code_head")),),
+            optimizer_steps=(OptimizerStep(trains=("embedding", "patches", "encoder", "language_head", "code_head")),),
             name="joint",
         ),
     ),

@@ -9,10 +9,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mmlearn.data.fields import Batch, Field, Regions
+from mmlearn.data.fields.instructions import Box, Instructions, TextTarget
 from mmlearn.data.fields.labels import Sizes
-from mmlearn.data.fields.orders import Box, Orders, Told
 from mmlearn.data.synthetic.instructions import PREFIXES, Instruct
-from mmlearn.evaluation.orders import captioned, located, told
+from mmlearn.evaluation.instructions import box_accuracy, caption_quality, text_accuracy
 from mmlearn.models.many_tasks.vl_t5 import VLT5, VLT5Config
 from mmlearn.recipes import Objective, OneOf, Recipe
 from mmlearn.recipes.shared.unified_vocabulary import TOKENS
@@ -35,8 +35,8 @@ class RegionNumber(Field):
 
 
 @dataclass(frozen=True)
-class RegionTarget(Told):
-    """As :class:`~mmlearn.data.fields.orders.Told`, with a region's token to be written, or at the prompt's end."""
+class RegionTarget(TextTarget):
+    """As :class:`~mmlearn.data.fields.instructions.TextTarget`, with a region's token as target or last in the prompt."""
 
     def targets(self, batch: Batch, sizes: Sizes) -> list[Int[Tensor, "_"]]:
         """The region's token and the end token; with ``region``, the response."""
@@ -48,7 +48,7 @@ class RegionTarget(Told):
         return sizes("vocab_size") + batch["region"][:, None]
 
 
-def objective(task: str, label: Told, measure: Callable, *reads: Field) -> Objective:
+def objective(task: str, label: TextTarget, measure: Callable, *reads: Field) -> Objective:
     """A task under its prefix."""
     return Objective(task, TOKENS, (label,), reads, Instruct(task, PREFIXES[task]), measures=(measure(task),))
 
@@ -56,16 +56,16 @@ def objective(task: str, label: Told, measure: Callable, *reads: Field) -> Objec
 RECIPE = Recipe(
     VLT5,
     VLT5Config,
-    reads=(Regions(), Orders()),
+    reads=(Regions(), Instructions()),
     learns=OneOf(
-        objective("caption", Told(), captioned),
-        objective("vqa", Told(), told),
-        objective("grounding", RegionTarget(), located, RegionNumber(), Box()),
-        objective("naming", RegionTarget(region=True), told, RegionNumber()),
+        objective("caption", TextTarget(), caption_quality),
+        objective("vqa", TextTarget(), text_accuracy),
+        objective("grounding", RegionTarget(), box_accuracy, RegionNumber(), Box()),
+        objective("naming", RegionTarget(region=True), text_accuracy, RegionNumber()),
     ),
     architecture="""
     regions -> sum [features, box, number] -> encoder -> decoder [causal] -> !words and regions
     prefix and words -> encoder
-    target [one place later] -> decoder
+    target [one position later] -> decoder
     """,
 )

@@ -7,7 +7,7 @@ import torch
 from mmlearn.data.fields import Batch, Label, MaskedTokens, Regions, Tokens
 from mmlearn.data.fields.labels import Sizes
 from mmlearn.data.tokenizer import Tokenizer
-from mmlearn.evaluation.measures import masked_words, written_captions
+from mmlearn.evaluation.measures import caption_scores, masked_word_accuracy
 from mmlearn.models.captions.vlp import VLP, VLPConfig
 from mmlearn.recipes import Objective, OneOf, Recipe, ln
 
@@ -29,8 +29,10 @@ RECIPE = Recipe(
     VLPConfig,
     reads=(Tokens(), Regions()),
     learns=OneOf(
-        Objective("bidirectional", {"bidirectional": ln("vocab_size")}, labels=(HIDDEN,), measures=(masked_words,)),
-        Objective("seq2seq", {"seq2seq": ln("vocab_size")}, labels=(HIDDEN, Seq2Seq()), measures=(written_captions,)),
+        Objective(
+            "bidirectional", {"bidirectional": ln("vocab_size")}, labels=(HIDDEN,), measures=(masked_word_accuracy,)
+        ),
+        Objective("seq2seq", {"seq2seq": ln("vocab_size")}, labels=(HIDDEN, Seq2Seq()), measures=(caption_scores,)),
         shares=(0.25, 0.75),
     ),
     settings={"mask_token": Tokenizer.mask_token},

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmlearn.data.fields import Image, MaskedTokens, Tokens
-from mmlearn.evaluation.measures import Rows, masked_words, most_common, row
-from mmlearn.evaluation.mode import evaluating
+from mmlearn.evaluation.eval_mode import evaluating
+from mmlearn.evaluation.measures import Rows, majority_share, masked_word_accuracy, row
 from mmlearn.models.text.vokenization import Vokenization, VokenizationConfig
 from mmlearn.pretrained.backbone import load_backbone
-from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
+from mmlearn.recipes import Objective, OptimizerStep, Recipe, Stage, ln
 from mmlearn.recipes.shared.vokens import token_to_image_recall
 
 
@@ -19,7 +19,7 @@ def voken_accuracy(run: Any, samples: Sequence[Any]) -> Rows:
     with evaluating(run.system):
         vokens = run.system.vokenizer.retrieve(unmasked["tokens"], unmasked["mask"]).cpu()
     guess = run.read(run.label(plain, MaskedTokens()), lambda output, rows: output.voken_logits.argmax(-1))
-    return {"voken accuracy": row((guess == vokens)[mask].float().mean(), most_common(vokens[mask]))}
+    return {"voken accuracy": row((guess == vokens)[mask].float().mean(), majority_share(vokens[mask]))}
 
 
 LANGUAGE_MODEL = ("embedding", "transformer", "language_head", "voken_head")
@@ -33,15 +33,15 @@ LANGUAGE = Objective(
     "language",
     {"mlm": ln("vocab_size"), "voken": ln("num_vokens")},
     labels=(MaskedTokens(),),
-    measures=(masked_words, voken_accuracy),
+    measures=(masked_word_accuracy, voken_accuracy),
 )
 RECIPE = Recipe(
     Vokenization,
     VokenizationConfig,
     reads=(Tokens(),),
     stages=(
-        Stage(MATCH, turns=(Turn("match_loss", moves=("vokenizer",)),), name="vokenize"),
-        Stage(LANGUAGE, turns=(Turn(moves=LANGUAGE_MODEL),), name="language"),
+        Stage(MATCH, optimizer_steps=(OptimizerStep("match_loss", trains=("vokenizer",)),), name="vokenize"),
+        Stage(LANGUAGE, optimizer_steps=(OptimizerStep(trains=LANGUAGE_MODEL),), name="language"),
     ),
     build=lambda config: Vokenization(config, load_backbone()),
     architecture="""

@@ -7,7 +7,7 @@ import torch
 
 from mmlearn.evaluation.measures import Rows, row
 from mmlearn.models.image_tokens.vqgan import VQGAN, VQGANConfig
-from mmlearn.recipes import Alarm, Objective, Recipe, Stage, Turn
+from mmlearn.recipes import Alarm, Objective, OptimizerStep, Recipe, Stage
 from mmlearn.recipes.shared.image_codes import Pixels, reconstruction
 
 
@@ -39,7 +39,10 @@ RECIPE = Recipe(
                 dict.fromkeys(("pixels", "commitment", "adversarial", "discriminator")),
                 measures=(reconstruction, fooling_rate),
             ),
-            turns=(Turn("discriminator_loss", moves=("discriminator",), alarm=WON), Turn(moves=("encoder", "decoder"))),
+            optimizer_steps=(
+                OptimizerStep("discriminator_loss", trains=("discriminator",), alarm=WON),
+                OptimizerStep(trains=("encoder", "decoder")),
+            ),
         ),
     ),
     architecture="""

@@ -5,13 +5,13 @@ from dataclasses import replace
 from mmlearn.data.fields import Image, Tokens
 from mmlearn.models.contrastive.vse import VSE, VSEConfig
 from mmlearn.pretrained.backbone import load_backbone
-from mmlearn.recipes import ITC, Recipe, all_as_near
+from mmlearn.recipes import ITC, Recipe, hinge_at_equal_similarity
 
 RECIPE = Recipe(
     VSE,
     VSEConfig,
     reads=(Image(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)), Tokens()),
-    learns=replace(ITC, chance={"hinge": all_as_near}),
+    learns=replace(ITC, chance={"hinge": hinge_at_equal_similarity}),
     build=lambda config: VSE(config, load_backbone()),  # which normalises pictures itself
     architecture="""
     image -> *picture network [frozen] -> u [projected] -> !ranking hinge [hardest negative]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmlearn.data.fields import Waveform
 from mmlearn.evaluation.measures import row
-from mmlearn.evaluation.speech import all_hidden, found_among_distractors
+from mmlearn.evaluation.speech import contrastive_accuracy, join_masked_frames
 from mmlearn.models.speech.wav2vec2 import Wav2Vec2, Wav2Vec2Config
 from mmlearn.objectives import code_perplexity
 from mmlearn.recipes import Objective, Recipe
@@ -31,14 +31,14 @@ def find_masked_frames(system: Wav2Vec2, batches: Iterable[dict[str, Tensor]]) -
         waveform, mask = batch["waveform"], batch["waveform_mask"]
         draws = system.draw(system.speech.frame_mask(waveform, mask))
         output = system(waveform, mask, draws.masked)
-        hits, by_chance = found_among_distractors(
+        hits, by_chance = contrastive_accuracy(
             output.context, output.target, output.codes, draws.distractor, draws.masked
         )
         right.append(hits.float())
         chance.append(by_chance)
         used.append(output.probability[draws.masked])
     perplexity = code_perplexity(torch.cat(used)).mean().item()
-    return MaskedFrames(all_hidden(right).mean().item(), torch.cat(chance).mean().item(), perplexity)
+    return MaskedFrames(join_masked_frames(right).mean().item(), torch.cat(chance).mean().item(), perplexity)
 
 
 def masked_frame_accuracy(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:

@@ -38,8 +38,8 @@ from mmlearn.data.fields import Batch, size
 from mmlearn.evaluation.cost import count_flops
 from mmlearn.layers import TransformerBlock
 from mmlearn.layers.config import Config
-from mmlearn.names import choices
-from mmlearn.recipes.recipe import Recipe, Turn
+from mmlearn.recipes.recipe import OptimizerStep, Recipe
+from mmlearn.suggestions import suggest
 from mmlearn.training.memory import around_blocks, encode_in_chunks
 from mmlearn.training.optimizers import build_optimizers
 
@@ -128,26 +128,28 @@ def count(
     optimiser that there is not, and for a system whose losses need more numbers than are assumed.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f"There is no precision {precision!r}; {choices(precision, PRECISIONS)}.")
+        raise ValueError(f"There is no precision {precision!r}; {suggest(precision, PRECISIONS)}.")
     config, holds = recipe.for_examples(config), recipe.holds()[0]
     examples = list(recipe.examples(config, b=2, stage=stage))
     t = min(text_length, size(config, "max_length", text_length))
     with torch.device("meta"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*copying from a non-meta parameter")  # of a part that comes with weights
         system = recipe.make(config).train()
-    turns, learned = recipe.stage(stage).turns, dict(precision=precision, optimizer=optimizer)
-    return count_training(system, turns, lambda b: [grown(batch, holds, b, t) for batch in examples], **learned)
+    optimizer_steps, learned = recipe.stage(stage).optimizer_steps, dict(precision=precision, optimizer=optimizer)
+    return count_training(
+        system, optimizer_steps, lambda b: [grown(batch, holds, b, t) for batch in examples], **learned
+    )
 
 
 def count_training(
     system: nn.Module,
-    turns: Sequence[Turn],
+    optimizer_steps: Sequence[OptimizerStep],
     batches: Callable[[int], list[Batch]],
     *,
     precision: str = "no",
     optimizer: str = "adamw",
 ) -> Count:
-    """Count a system that is there, on any device, and its training in these ``turns``.
+    """Count a system that is there, on any device, and its training in these ``optimizer_steps``.
 
     ``batches(b)`` are batches of b samples, one for each task, whose numbers do not count. ``ValueError`` as for
     :func:`count`.
@@ -156,7 +158,7 @@ def count_training(
     with FakeTensorMode(allow_non_fake_inputs=True), _Assumed(), _Unpacked(), _told(type(system).__name__):
         system = _without_numbers(system)
         named = dict(system.named_parameters())
-        moved = {turn: [named[name] for name in turn.moved(system)] for turn in turns}
+        moved = {turn: [named[name] for name in turn.trained_names(system)] for turn in optimizer_steps}
         state, most = _state_bytes(system, moved.values(), optimizer), max(map(_numbers, moved.values()))
 
         def each(measure: Callable, b: int) -> list[Any]:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from mmlearn.data.catalogue import asked, load
+from mmlearn.data.catalogue import given_options, load
 from mmlearn.data.hashing import fingerprint, mark
 from mmlearn.data.readers.files import Files
 from mmlearn.data.readers.stream import ShardStream
@@ -66,7 +66,7 @@ def load_training_data(
     found = {}
     sources = dict.fromkeys(task[0].data for task in tasks)
     for source, before in zip_longest(sources, as_before[: len(sources)]):
-        asked_for = asked(source or data, language=language, skip_bad=skip_bad, **wanted)
+        asked_for = given_options(source or data, language=language, skip_bad=skip_bad, **wanted)
         found[source] = load(source or data, "train", as_before=before, **asked_for)
     return found[None] if list(found) == [None] else found
 

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mmlearn.layers import TransformerBlock
-from mmlearn.objectives.all_gather import several
-from mmlearn.recipes.recipe import Turn
+from mmlearn.objectives.all_gather import is_distributed
+from mmlearn.recipes.recipe import OptimizerStep
 from mmlearn.training.optimizers import Muon
 
 PATIENCE = timedelta(minutes=10)  # with a process that is there and does not answer
@@ -84,7 +84,7 @@ def check_alike(system: nn.Module, given: Mapping[str, Any]) -> None:
 
     Of the settings numbers and words are compared, and not what a process has for itself.
     """
-    if not several():
+    if not is_distributed():
         return
     shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in system.state_dict().items())
     own = {"model": type(system).__name__}
@@ -110,7 +110,7 @@ def _settings(config: Any, within: str) -> Iterator[tuple[str, Any]]:
 
 def mean_over_processes(rows: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
     """The numbers of some steps, each the mean over all processes: of its own rows each has a loss of its own."""
-    if not rows or not several():
+    if not rows or not is_distributed():
         return [dict(row) for row in rows]
     values = torch.stack([value.double() for row in rows for value in row.values()])
     dist.all_reduce(values)
@@ -120,7 +120,7 @@ def mean_over_processes(rows: Sequence[Mapping[str, Tensor]]) -> list[dict[str, 
 
 def largest(number: int, device: torch.device) -> int:
     """The largest of the numbers that processes have; each of them calls this."""
-    if not several():
+    if not is_distributed():
         return number
     found = torch.tensor(number, device=device)
     dist.all_reduce(found, dist.ReduceOp.MAX)
@@ -141,7 +141,7 @@ def noticed_loss() -> Iterator[None]:
         yield
     except RuntimeError as error:
         lost = isinstance(error, dist.DistError) or "gloo" in str(error) or "Connection" in str(error)
-        if not several() or not lost:
+        if not is_distributed() or not lost:
             raise
         who = f"Process {dist.get_rank()} of {dist.get_world_size()}"
         raise ConnectionError(
@@ -152,17 +152,19 @@ def noticed_loss() -> Iterator[None]:
 # Sharding.
 
 
-def sharded(system: nn.Module, turns: Sequence[Turn], precision: str) -> nn.Module:
+def sharded(system: nn.Module, optimizer_steps: Sequence[OptimizerStep], precision: str) -> nn.Module:
     """A copy of which each process holds its part of every parameter, and of one transformer block everything.
 
     Parameters without an axis stay whole in each process. Weights and buffers are those of process 0. Raises
     ``ValueError`` for one process, for several turns, and for fp16, whose scale all parts would have to agree on.
     Source: Rajbhandari et al. 2020 (ZeRO), stage 3; PyTorch's FSDP2.
     """
-    if not several():
+    if not is_distributed():
         raise ValueError("Sharding needs several processes: start with torchrun --nproc-per-node N, or leave it out.")
-    if len(turns) > 1:
-        raise ValueError(f"Sharding trains one loss, and this stage takes {len(turns)} turns a step; leave it out.")
+    if len(optimizer_steps) > 1:
+        raise ValueError(
+            f"Sharding trains one loss, and this stage takes {len(optimizer_steps)} turns a step; leave it out."
+        )
     if precision == "fp16":
         raise ValueError("Sharding does not scale gradients of 'fp16'; take 'bf16' or 'no', or leave it out.")
     from torch.distributed.device_mesh import init_device_mesh
@@ -178,7 +180,7 @@ def sharded(system: nn.Module, turns: Sequence[Turn], precision: str) -> nn.Modu
     for module in [module for module in system.modules() if isinstance(module, TransformerBlock)]:
         fully_shard(module, mesh=mesh, ignored_params=scalars)
     fully_shard(system, mesh=mesh, ignored_params=scalars)
-    register_fsdp_forward_method(system, turns[0].loss)
+    register_fsdp_forward_method(system, optimizer_steps[0].loss)
     for parameter in scalars:
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(_mean_gradient)
@@ -206,9 +208,9 @@ def of_parts(loss: nn.Module, optimizers: Sequence[Optimizer]) -> nn.Module:
             raise ValueError("Muon moves whole matrices, and sharding cuts them: take the optimiser 'adamw'.")
         parts = []
         for group in optimizer.param_groups:
-            for place, parameter in enumerate(group["params"]):
+            for position, parameter in enumerate(group["params"]):
                 if is_cut(parameter):
-                    part = group["params"][place] = nn.Parameter(local(parameter))
+                    part = group["params"][position] = nn.Parameter(local(parameter))
                     part.part_of = parameter
                     parts.append(part)
         optimizer.register_step_pre_hook(partial(_hand_over, parts))

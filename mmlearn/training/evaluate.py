@@ -5,7 +5,7 @@ from typing import Any
 
 from mmlearn.data import fetch, load
 from mmlearn.data.batches import spread
-from mmlearn.data.catalogue import asked, held_out, is_endless
+from mmlearn.data.catalogue import given_options, held_out, is_endless
 from mmlearn.evaluation.measures import Rows
 from mmlearn.recipes.recipe import Objective
 from mmlearn.training.runs import Run
@@ -38,7 +38,7 @@ def evaluate(
     options = {"boxes": True}
     for item in run.fields.values():
         options |= item.data_options(run.system.config)
-    options = asked(data, language=language, skip_bad=skip_bad, **options)
+    options = given_options(data, language=language, skip_bad=skip_bad, **options)
     samples = load(data, split or held_out(data), **options)
     limit = min(limit, *(one.samples for one in objectives))
     endless = is_endless(data)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmlearn.files import written_whole
 from mmlearn.progress import training_bar
-from mmlearn.recipes.recipe import Turn
+from mmlearn.recipes.recipe import OptimizerStep
 from mmlearn.training import distributed
 from mmlearn.training.options import TrainingOptions
 
@@ -28,7 +28,7 @@ class TrainingLog:
         output: Path | None,
         options: TrainingOptions,
         *,
-        turns: Sequence[Turn] = (),
+        optimizer_steps: Sequence[OptimizerStep] = (),
         on_step: Callable[[int, dict[str, float]], Any] | None = None,
         progress: bool = True,
         first: bool = True,
@@ -36,7 +36,7 @@ class TrainingLog:
         if options.tensorboard and not output:
             raise ValueError("tensorboard needs an output folder.")
         self.folder, self.on_step = output if first else None, on_step
-        self.progress, self.alarms = progress and first, Alarms(turns if first else ())
+        self.progress, self.alarms = progress and first, Alarms(optimizer_steps if first else ())
         self.writer = _summary_writer() if options.tensorboard and first else None
         # In fp16 gradients overflow now and then, and Accelerate skips those steps and scales the next ones down.
         self.watched = ("loss",) if options.precision == "fp16" else ("loss", "gradient_norm")
@@ -100,8 +100,8 @@ class TrainingLog:
 class Alarms:
     """What recipes want told where a training goes wrong and every loss stays finite: each alarm at most once."""
 
-    def __init__(self, turns: Sequence[Turn]):
-        self.held = {turn.alarm: 0 for turn in turns if turn.alarm}  # for how many steps on end
+    def __init__(self, optimizer_steps: Sequence[OptimizerStep]):
+        self.held = {turn.alarm: 0 for turn in optimizer_steps if turn.alarm}  # for how many steps on end
 
     def __call__(self, step: int, losses: Mapping[str, float]) -> None:
         for alarm in list(self.held):

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from mmlearn.data.batches import CollateFunction, Samples, batches_of
-from mmlearn.recipes.recipe import Turn
+from mmlearn.recipes.recipe import OptimizerStep
 from mmlearn.training import distributed
 from mmlearn.training.checkpoint import resume_or_begin, save_checkpoint, save_trained
 from mmlearn.training.ema import MovingAverage
@@ -35,7 +35,7 @@ def fit(
     collate: CollateFunction,
     *,
     steps: int,
-    turns: Sequence[Turn] = (Turn(),),
+    optimizer_steps: Sequence[OptimizerStep] = (OptimizerStep(),),
     batch_size: int = 128,
     learning_rate: float = 1e-3,
     optimizer: str = "adamw",
@@ -49,7 +49,7 @@ def fit(
 ) -> list[dict[str, float]]:
     """Minimise the sum of ``system.loss(batch)`` for ``steps`` steps, and return the metrics of each.
 
-    One step takes all ``turns`` on the same batch of ``batch_size`` samples (over all processes).
+    One step takes all ``optimizer_steps`` on the same batch of ``batch_size`` samples (over all processes).
     ``on_step(step, metrics)`` is called for every step. Under ``output`` go ``metrics.jsonl``, ``checkpoints/`` and at
     the end ``model.safetensors``; Ctrl-C ends a run after a checkpoint (:mod:`mmlearn.training.stopping`). A system may
     have ``after_step()``, called after each update, and its parts ``check_data(length)``, called before the first.
@@ -66,14 +66,14 @@ def fit(
     check_data(system, batches)
     torch.manual_seed(seed + process["rank"])
     system.to(accelerator.device).train()
-    model = distributed.sharded(system, turns, options.precision) if options.shard else system
+    model = distributed.sharded(system, optimizer_steps, options.precision) if options.shard else system
     learning = dict(name=optimizer, learning_rate=learning_rate, weight_decay=weight_decay)
-    updates = [Update(turn, model, accelerator, options, **learning) for turn in turns]
+    updates = [Update(turn, model, accelerator, options, **learning) for turn in optimizer_steps]
     average = None if options.ema is None else MovingAverage(model, options.ema)
     state: dict[str, Any] = dict(system=model, ema=average, scaler=accelerator.scaler, **process)
     state["optimizers"] = [item for update in updates for item in update.plain_optimizers]
 
-    log = TrainingLog(folder, options, turns=turns, on_step=on_step, progress=progress, first=first)
+    log = TrainingLog(folder, options, optimizer_steps=optimizer_steps, on_step=on_step, progress=progress, first=first)
     start = resume_or_begin(folder, options.resume, **state) if folder else 0
     order = range(start * options.accumulate, steps * options.accumulate)
     loader = load_batches(batches, order, options.workers, seed)

@@ -10,14 +10,19 @@ from torch.optim import Optimizer
 
 from mmlearn.layers import Attention
 from mmlearn.layers.transformer import MLP
-from mmlearn.names import choices
-from mmlearn.recipes.recipe import Turn
+from mmlearn.recipes.recipe import OptimizerStep
+from mmlearn.suggestions import suggest
 
 OPTIMIZERS = ("adamw", "muon")
 
 
 def build_optimizers(
-    system: nn.Module, name: str, *, learning_rate: float, weight_decay: float, betas: tuple[float, float] = Turn.betas
+    system: nn.Module,
+    name: str,
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    betas: tuple[float, float] = OptimizerStep.betas,
 ) -> list[Optimizer]:
     """AdamW for everything, or Muon for the matrices of attention layers and of MLPs, and AdamW for the rest.
 
@@ -26,7 +31,7 @@ def build_optimizers(
     moves a matrix as far as AdamW would. Raises ``ValueError`` for another name, or where nothing is to be trained.
     """
     if name not in OPTIMIZERS:
-        raise ValueError(f"There is no optimiser {name!r}; {choices(name, OPTIMIZERS)}.")
+        raise ValueError(f"There is no optimiser {name!r}; {suggest(name, OPTIMIZERS)}.")
     trained = {key: parameter for key, parameter in system.named_parameters() if parameter.requires_grad}
     if not trained:
         raise ValueError(f"No parameter of {type(system).__name__} is to be trained: all are frozen.")
@@ -108,7 +113,7 @@ def schedule(step: int, steps: int, *, warmup: int, decay: str = "cosine") -> fl
     """
     shapes = {"cosine": (1 + math.cos(math.pi * step / steps)) / 2, "linear": min(1.0, 2.5 * (steps - step) / steps)}
     if decay not in shapes:
-        raise ValueError(f"There is no decay {decay!r}; {choices(decay, shapes)}.")
+        raise ValueError(f"There is no decay {decay!r}; {suggest(decay, shapes)}.")
     return min((step + 1) / (warmup + 1), shapes[decay])
 
 
@@ -126,6 +131,6 @@ def scaled_rate(step: int, rate: float, batch: int, base_batch: int, warmup: int
     """
     factors = {"linear": batch / base_batch, "root": math.sqrt(batch / base_batch)}
     if rule not in factors:
-        raise ValueError(f"There is no rule {rule!r}; {choices(rule, factors)}.")
+        raise ValueError(f"There is no rule {rule!r}; {suggest(rule, factors)}.")
     way = min(1.0, step / warmup) if warmup else 1.0
     return rate * (1 + (factors[rule] - 1) * way)

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from mmlearn.files import remove
-from mmlearn.recipes import all_as_near, ln_batch
+from mmlearn.recipes import hinge_at_equal_similarity, ln_batch
 from mmlearn.training.checkpoint import checkpoints
 from mmlearn.training.data import kept_before
 from mmlearn.training.runs import Run
@@ -76,7 +76,7 @@ def check_output(output: Path, run: Run, training: dict[str, Any], resume: bool)
 def _check_contrast(run: Run, batch_size: int) -> None:
     """``ValueError`` for batches of one sample, where a loss tells the samples of a batch apart."""
     chances = [chance for task in run.tasks for one in task for chance in one.chance.values()]
-    if batch_size < 2 and {ln_batch, all_as_near}.intersection(chances):
+    if batch_size < 2 and {ln_batch, hinge_at_equal_similarity}.intersection(chances):
         raise ValueError(f"{run.name} tells the samples of a batch apart: batch_size is at least 2, got {batch_size}.")
 
 

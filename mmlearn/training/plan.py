@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mmlearn.names import choices
+from mmlearn.suggestions import suggest
 from mmlearn.training.counting import Count
 
 GIB = 2**30
@@ -97,10 +97,10 @@ class Plan:
 def card_for(device: str, precision: str, batch: int, devices: int) -> Device:
     """The card of this name. ``ValueError`` for another, a precision that it lacks, or a batch it cannot share."""
     if device not in DEVICES:
-        raise ValueError(f"There is no device {device!r}; {choices(device, DEVICES)}.")
+        raise ValueError(f"There is no device {device!r}; {suggest(device, DEVICES)}.")
     card = DEVICES[device]
     if precision not in card.flops:
-        raise ValueError(f"{device} has no {precision}; {choices(precision, card.flops)}.")
+        raise ValueError(f"{device} has no {precision}; {suggest(precision, card.flops)}.")
     if min(batch, devices) < 1 or batch % devices:
         raise ValueError(
             f"{devices} devices cannot share a batch of {batch} equally; take a multiple of them, at least 1 each."

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Field, Tokens
 from mmlearn.data.tokenizer import PublishedTokenizer
 from mmlearn.layers.config import Config
-from mmlearn.names import choices
 from mmlearn.pretrained import load_pretrained
 from mmlearn.pretrained.loading import published_folder, read_json
 from mmlearn.recipes.discovery import find_recipe
+from mmlearn.suggestions import suggest
 from mmlearn.training.checkpoint import difference
 
 LONGEST = 64  # tokens of a text, where the vocabulary is a published one
@@ -62,7 +62,7 @@ def _read_part(name: str, folder: str, config: Config) -> Part:
 
     known = [each for each, value in vars(config).items() if isinstance(value, Config)]
     if name not in known:
-        raise ValueError(f"There is no part {name!r} to start from; {choices(name, known)}.")
+        raise ValueError(f"There is no part {name!r} to start from; {suggest(name, known)}.")
     file, fields = Path(folder) / "config.json", {}
     if file.is_file() and "fields" in read_json(file):
         run = load_run(folder)

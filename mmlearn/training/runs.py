@@ -16,10 +16,10 @@ from torch.utils.data import ConcatDataset, Dataset
 
 import mmlearn
 from mmlearn.data.batches import CollateFunction, fetch
-from mmlearn.data.collate import Alternate, Collate
+from mmlearn.data.collate import Collate, TaskSampler
 from mmlearn.data.fields import Batch, Field, Label, resize, size
 from mmlearn.data.tokenizer import Tokenizer
-from mmlearn.evaluation.mode import evaluating
+from mmlearn.evaluation.eval_mode import evaluating
 from mmlearn.files import written_whole
 from mmlearn.layers.config import Config
 from mmlearn.recipes.discovery import find_recipe
@@ -59,7 +59,7 @@ class Run:
     @property
     def parameters(self) -> int:
         """How many numbers are trained."""
-        moved = {name for turn in self.stage.turns for name in turn.moved(self.system)}
+        moved = {name for turn in self.stage.optimizer_steps for name in turn.trained_names(self.system)}
         return sum(parameter.numel() for name, parameter in self.system.named_parameters() if name in moved)
 
     @property
@@ -94,7 +94,7 @@ class Run:
         sources = [task[0].data for task in self.tasks]
         if len(collates) == 1 and sources == [None]:
             return collates[0]
-        return Alternate(collates, tuple(self.tasks.values()), sources=sources, seed=seed)
+        return TaskSampler(collates, tuple(self.tasks.values()), sources=sources, seed=seed)
 
     # What measures ask of a run.
 
@@ -216,7 +216,7 @@ def new_run(
             raise ValueError(f"{key} is {size(config, key)} with this data, and cannot be set: leave it out.")
     torch.manual_seed(seed)
     system = recipe.make(config)
-    moved = {name for turn in chosen.turns for name in turn.moved(system)}
+    moved = {name for turn in chosen.optimizer_steps for name in turn.trained_names(system)}
     if start is None:
         lay = {key: part.folder for key, part in parts.items()}
         fill_parts(system, parts)

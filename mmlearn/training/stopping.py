@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mmlearn.objectives.all_gather import several
+from mmlearn.objectives.all_gather import is_distributed
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -41,7 +41,7 @@ def asked_to_stop() -> Iterator[Callable[[], int]]:
 
     def keep(number: int, frame: Any) -> None:
         come.append(number)
-        if not several():
+        if not is_distributed():
             restore()
 
     def restore() -> None:

@@ -7,7 +7,7 @@ import torch.compiler.config
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from mmlearn.recipes.recipe import Turn
+from mmlearn.recipes.recipe import OptimizerStep
 from mmlearn.training import distributed
 from mmlearn.training.optimizers import build_optimizers
 from mmlearn.training.options import TrainingOptions
@@ -32,9 +32,17 @@ class Update:
     """
 
     def __init__(
-        self, turn: Turn, system: nn.Module, accelerator: Accelerator, options: TrainingOptions, **optimizer: Any
+        self,
+        turn: OptimizerStep,
+        system: nn.Module,
+        accelerator: Accelerator,
+        options: TrainingOptions,
+        **optimizer: Any,
     ):
-        moved, learning = set(turn.moved(system)), [item for item in system.named_parameters() if item[1].requires_grad]
+        moved, learning = (
+            set(turn.trained_names(system)),
+            [item for item in system.named_parameters() if item[1].requires_grad],
+        )
         self.parameters = [value for name, value in learning if name in moved]
         self.others = [value for name, value in learning if name not in moved]
         with self:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from mmlearn.data.fields import Batch
-from mmlearn.data.readers.pictures import ImageText, read_picture
-from mmlearn.evaluation.mode import evaluating
+from mmlearn.data.readers.images import ImageText, read_image
+from mmlearn.evaluation.eval_mode import evaluating
 from mmlearn.generation.decoding import beam_search, greedy, sample
-from mmlearn.names import choices
+from mmlearn.suggestions import suggest
 from mmlearn.training.runs import Run
 
 STRATEGIES: dict[str, Callable[..., Tensor]] = {
@@ -29,7 +29,7 @@ DRAW = ("sample", "top-k", "nucleus")
 def write(
     run: Run,
     *,
-    pictures: Sequence[Path] = (),
+    images: Sequence[Path] = (),
     prompt: str | None = None,
     num: int = 1,
     strategy: str = "greedy",
@@ -45,23 +45,23 @@ def write(
     if not run.recipe.writes:
         raise ValueError(f"{run.name} writes no text: it has learned {' and '.join(run.objectives)}.")
     if strategy not in STRATEGIES:
-        raise ValueError(f"There is no strategy {strategy!r}; {choices(strategy, STRATEGIES)}.")
+        raise ValueError(f"There is no strategy {strategy!r}; {suggest(strategy, STRATEGIES)}.")
     if num > 1 and strategy not in DRAW:
         raise ValueError(
             f"{strategy} always writes the same: for {num} texts take {', '.join(DRAW[:-1])} or {DRAW[-1]}."
         )
-    given = _inputs(run, pictures, prompt)
+    given = _inputs(run, images, prompt)
     decode = STRATEGIES[strategy]
     if strategy in DRAW:
         decode = partial(decode, generator=torch.Generator().manual_seed(seed))
     given = {name: value.repeat_interleave(num, 0).to(run.device) for name, value in given.items()}
     with evaluating(run.system):
         written = run.system.generate(**given, decode=decode, max_length=run.tokenizer.max_length)
-    sources = [str(path) for path in pictures for _ in range(num)] or [None] * num
+    sources = [str(path) for path in images for _ in range(num)] or [None] * num
     return [{"picture": source, "text": run.tokenizer.decode(row)} for source, row in zip(sources, written)]
 
 
-def _inputs(run: Run, pictures: Sequence[Path], prompt: str | None) -> Batch:
+def _inputs(run: Run, images: Sequence[Path], prompt: str | None) -> Batch:
     """What ``generate`` takes, as its arguments are called."""
     takes = {
         name: parameter.default is inspect.Parameter.empty
@@ -69,16 +69,14 @@ def _inputs(run: Run, pictures: Sequence[Path], prompt: str | None) -> Batch:
     }
     if found := [name for name, needed in takes.items() if needed and name not in ("image", "prompt")]:
         raise ValueError(f"{run.name} writes about {' and '.join(found)}, which no file holds: ask its generate(…).")
-    _check("--picture FILE", run, bool(pictures), takes.get("image"))
+    _check("--picture FILE", run, bool(images), takes.get("image"))
     _check("--prompt TEXT", run, prompt is not None, takes.get("prompt"))
     given: Batch = {}
-    if pictures:
+    if images:
         item = run.field("image")
-        given["image"] = item([ImageText(read_picture(path, item.image_size), "", str(path)) for path in pictures])[
-            "image"
-        ]
+        given["image"] = item([ImageText(read_image(path, item.image_size), "", str(path)) for path in images])["image"]
     if prompt is not None:
-        given["prompt"] = run.tokenizer.prompt(prompt).expand(max(len(pictures), 1), -1)
+        given["prompt"] = run.tokenizer.prompt(prompt).expand(max(len(images), 1), -1)
     if not given and "prompt" in takes:  # one text out of nothing
         given["prompt"] = torch.zeros(1, 0, dtype=torch.long)
     return given

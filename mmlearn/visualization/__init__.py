@@ -16,19 +16,41 @@ from mmlearn.visualization.listening import listening_page
 from mmlearn.visualization.live import LiveCurve
 from mmlearn.visualization.measured import iso_flop_curves, planned_and_measured, roofline, spread_bars
 from mmlearn.visualization.sounds import (
+    attention_over_sounds,
     caption_matrix,
     grouped_bars,
-    looks_over_sounds,
-    pictures_found,
+    images_found,
     spectrogram_rows,
     word_times,
 )
 from mmlearn.visualization.texts import hue_wheels, token_attention, token_heat
 
 __all__ = [
-    "Explorer", "LiveCurve", "alignment_explorer", "bars", "caption_matrix", "contact_sheet", "curves",
-    "embedding_plane", "grouped_bars", "head_table", "heat_maps", "hue_wheels", "iso_flop_curves", "line_panels",
-    "listening_page", "looks_over_sounds", "loss_curve", "pictures_found", "planned_and_measured",
-    "retrieval_gallery", "roofline", "similarity_matrix", "spectrogram_rows", "spread_bars", "token_attention",
-    "token_heat", "word_times",
+    "Explorer",
+    "LiveCurve",
+    "alignment_explorer",
+    "attention_over_sounds",
+    "bars",
+    "caption_matrix",
+    "contact_sheet",
+    "curves",
+    "embedding_plane",
+    "grouped_bars",
+    "head_table",
+    "heat_maps",
+    "hue_wheels",
+    "images_found",
+    "iso_flop_curves",
+    "line_panels",
+    "listening_page",
+    "loss_curve",
+    "planned_and_measured",
+    "retrieval_gallery",
+    "roofline",
+    "similarity_matrix",
+    "spectrogram_rows",
+    "spread_bars",
+    "token_attention",
+    "token_heat",
+    "word_times",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import mean
 
-from mmlearn.foreign import in_html
+from mmlearn.escaping import in_html
 
 LETTER, LINE, PADDING = 7.7, 17, 10  # pixels: of a letter, of a line of text, around it
 COLUMN_GAP, ROW_GAP = 46, 16  # pixels between boxes
@@ -31,7 +31,7 @@ HEAD = (
 
 @dataclass(eq=False)
 class Box:
-    """A part of a system, or, without a name, a place through which a long arrow passes."""
+    """A part of a system, or, without a name, a position through which a long arrow passes."""
 
     name: str
     note: str = ""
@@ -54,9 +54,9 @@ class Box:
 def draw_architecture(text: str, title: str = "") -> str:
     """The diagram that ``text`` describes, as SVG. Raises ``ValueError`` for a line without an arrow, or a circle."""
     boxes, arrows = _read(text)
-    _place_in_columns(boxes, arrows)
+    _position_in_columns(boxes, arrows)
     paths = [(kind, _through_columns(boxes, one, other)) for kind, one, other in arrows if kind != "=="]
-    _place_in_rows(boxes)
+    _position_in_rows(boxes)
     width = max(box.x + box.width for box in boxes.values()) + PADDING
     height = max(box.y + box.height / 2 for box in boxes.values()) + PADDING
     drawn = [_arrow(kind, path) for kind, path in paths]
@@ -94,7 +94,7 @@ def _box_named(boxes: dict[str, Box], part: str) -> Box:
     return box
 
 
-def _place_in_columns(boxes: dict[str, Box], arrows: list[tuple[str, Box, Box]]) -> None:
+def _position_in_columns(boxes: dict[str, Box], arrows: list[tuple[str, Box, Box]]) -> None:
     """Each box right of all that lead to it."""
     for _ in boxes:
         moved = False
@@ -120,7 +120,7 @@ def _through_columns(boxes: dict[str, Box], one: Box, other: Box) -> list[Box]:
     return path
 
 
-def _place_in_rows(boxes: dict[str, Box]) -> None:
+def _position_in_rows(boxes: dict[str, Box]) -> None:
     """Boxes near those that they are joined to, in each column one below the other."""
     columns: dict[int, list[Box]] = {}
     for box in boxes.values():
@@ -148,7 +148,7 @@ def _place_in_rows(boxes: dict[str, Box]) -> None:
 
 
 def _apart(column: list[Box]) -> None:
-    """Move boxes that overlap apart, around the place where they want to be."""
+    """Move boxes that overlap apart, around the position where they want to be."""
     wanted = mean(box.y for box in column)
     for above, below in pairwise(column):
         below.y = max(below.y, above.y + (above.height + below.height) / 2 + ROW_GAP)

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmlearn.escaping import in_html
 from mmlearn.evaluation.alignment import COVERED
 from mmlearn.files import written_whole
-from mmlearn.foreign import in_html
 from mmlearn.visualization.figures import shade
 
 STYLE = """
@@ -24,9 +24,9 @@ STYLE = """
 #{id} figure {{ margin: 0; width: {width}px; }}
 #{id} .picture {{ position: relative; width: {width}px; height: {height}px; }}
 #{id} .picture img {{ width: 100%; height: 100%; margin: 0; padding: 0; display: block; image-rendering: pixelated; }}
-#{id} .picture .map, #{id} .place {{ position: absolute; inset: 0; opacity: 0; transition: opacity .12s; }}
-#{id} .place {{ display: grid; }}
-#{id} .place i.region {{ box-sizing: border-box; outline: 2px dashed #fff; outline-offset: -2px; }}
+#{id} .picture .map, #{id} .position {{ position: absolute; inset: 0; opacity: 0; transition: opacity .12s; }}
+#{id} .position {{ display: grid; }}
+#{id} .position i.region {{ box-sizing: border-box; outline: 2px dashed #fff; outline-offset: -2px; }}
 #{id} .words {{ margin: .5em 0 .2em; }}
 #{id} .words label {{ cursor: pointer; padding: 1px 3px; border-radius: 4px; border-bottom: 2px solid transparent; }}
 #{id} .words label.named {{ border-bottom-color: #888; }}
@@ -155,7 +155,7 @@ def _figure(name: str, image: Tensor, words, maps: Float[Tensor, "views words p"
         if inside:
             cells = "".join("<i class=region></i>" if covered else "<i></i>" for covered in inside)
             size = f"grid-template:repeat({grid[0]},1fr)/repeat({grid[1]},1fr)"
-            covers.append(f'<div class="place m{k}" style="{size}">{cells}</div>')
+            covers.append(f'<div class="position m{k}" style="{size}">{cells}</div>')
         named = " named" if inside else ""
         labels.append(
             f'<label class="l{k}{named}"><input type="radio" class="w{k}" name="{name}">{in_html(word)}</label>'

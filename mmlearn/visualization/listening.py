@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmlearn.foreign import in_html
+from mmlearn.escaping import in_html
 from mmlearn.visualization.explorer import data_uri
 
 RATE = 16_000  # samples a second

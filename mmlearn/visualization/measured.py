@@ -38,12 +38,12 @@ def spread_bars(
     for row, (group, bars) in enumerate(groups.items()):
         for name, values in bars.items():
             number = names.index(name)
-            place, median = row + 0.8 * ((number + 0.5) / len(names) - 0.5), statistics.median(values)
-            axis.barh(place, median, 0.7 / len(names), color=f"C{number}", label=name if row == 0 else None)
+            position, median = row + 0.8 * ((number + 0.5) / len(names) - 0.5), statistics.median(values)
+            axis.barh(position, median, 0.7 / len(names), color=f"C{number}", label=name if row == 0 else None)
             if len(values) > 1:
-                axis.plot(values, [place] * len(values), "o", color="black", markersize=3, alpha=0.6)
+                axis.plot(values, [position] * len(values), "o", color="black", markersize=3, alpha=0.6)
             note = f"{median:{'.3g' if median < 1000 else ',.0f'}}  {(notes or {}).get(group, '')}"
-            axis.text(max(values) + most / 60, place, note, va="center", fontsize=8)
+            axis.text(max(values) + most / 60, position, note, va="center", fontsize=8)
     axis.set_yticks(range(len(groups)), list(groups))
     axis.set_ylim(len(groups) - 0.5, -0.5)
     axis.set_xlim(0, 1.25 * most)

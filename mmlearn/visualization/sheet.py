@@ -11,7 +11,7 @@ from jaxtyping import Float
 from matplotlib.backend_bases import FigureCanvasBase
 from torch import Tensor
 
-from mmlearn.data.mel import mel_picture
+from mmlearn.data.mel import mel_image
 from mmlearn.visualization.figures import contact_sheet
 from mmlearn.visualization.listening import listening_page
 
@@ -33,7 +33,7 @@ def write_sheet(path: Path, samples: Sequence[Any], *, title: str) -> bool:
     In a picture a sound is its spectrogram, and a text alone has a strip of grey. Returns whether all letters could be
     drawn; a page leaves that to the browser.
     """
-    images = [picture_of(one) for one in samples]
+    images = [image_of(one) for one in samples]
     if path.suffix.lower() == ".html":
         captions = ["\n".join(dict.fromkeys([one.caption, getattr(one, "english", one.caption)])) for one in samples]
         page = listening_page(images, captions, [_sounds(one) for one in samples], title=title)
@@ -48,12 +48,12 @@ def write_sheet(path: Path, samples: Sequence[Any], *, title: str) -> bool:
     return not any(missing)
 
 
-def picture_of(sample: Any) -> Float[Tensor, "3 height width"]:
+def image_of(sample: Any) -> Float[Tensor, "3 height width"]:
     """A sample's picture; the spectrogram of its sound where it has none, and a strip of grey for a text alone."""
     if (image := getattr(sample, "image", None)) is not None:
         return image
     waveform = getattr(sample, "waveform", None)
-    return torch.full((3, 8, 64), 0.9) if waveform is None else mel_picture(waveform)
+    return torch.full((3, 8, 64), 0.9) if waveform is None else mel_image(waveform)
 
 
 def _sounds(sample: Any) -> dict:

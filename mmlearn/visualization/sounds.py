@@ -57,7 +57,7 @@ def word_times(
 
 
 @plt.rc_context(PLAIN)
-def looks_over_sounds(
+def attention_over_sounds(
     mel: Float[Tensor, "n mels s"],
     looks: Float[Tensor, "n columns"],
     middle: Float[Tensor, "columns"],
@@ -68,10 +68,8 @@ def looks_over_sounds(
 ) -> Figure:
     """Spectrograms, when the sound in question lasts, and how much a head looks at each moment; times in seconds."""
     figure, axes = _figure(len(mel), 1, 6.4, 1.9)
-    for axis, picture, look, span, caption in zip(axes[:, 0], mel, looks, spans, captions):
-        axis.imshow(
-            picture, origin="lower", aspect="auto", cmap=SOUND, extent=(0, 0.01 * mel.shape[2], 0, mel.shape[1])
-        )
+    for axis, image, look, span, caption in zip(axes[:, 0], mel, looks, spans, captions):
+        axis.imshow(image, origin="lower", aspect="auto", cmap=SOUND, extent=(0, 0.01 * mel.shape[2], 0, mel.shape[1]))
         for side in span:
             axis.axvline(side, color=WHEN, linewidth=1.5)
         over = axis.twinx()
@@ -115,13 +113,13 @@ def grouped_bars(
     figure, ((axis,),) = _figure(1, 1, 6.8, 3.2)
     width, handles = 0.8 / len(values), []
     for i, (name, numbers) in enumerate(values.items()):
-        places = [place + width * i for place in range(len(groups))]
-        handles.append(axis.bar(places, numbers, width, label=f"{name} ({_mean(numbers):.2f})"))
+        positions = [position + width * i for position in range(len(groups))]
+        handles.append(axis.bar(positions, numbers, width, label=f"{name} ({_mean(numbers):.2f})"))
     if chance is not None:
-        left = [place - width / 2 for place in range(len(groups))]
+        left = [position - width / 2 for position in range(len(groups))]
         line = axis.hlines(chance, left, [x + 0.8 for x in left], "black", label=f"by chance ({_mean(chance):.2f})")
         handles.append(line)
-    axis.set_xticks([place + 0.4 - width / 2 for place in range(len(groups))], groups, fontsize=8)
+    axis.set_xticks([position + 0.4 - width / 2 for position in range(len(groups))], groups, fontsize=8)
     axis.set(ylabel=label, ylim=(0, 1.3), title=title)
     axis.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
     axis.legend(handles=handles, frameon=False, fontsize=7, ncols=3, loc="upper left")
@@ -134,7 +132,7 @@ def _mean(numbers: Sequence[float]) -> float:
 
 
 @plt.rc_context(PLAIN)
-def pictures_found(
+def images_found(
     similarity: Float[Tensor, "queries pictures"],
     right: Bool[Tensor, "queries pictures"],
     images: UInt8[Tensor, "pictures 3 height width"],
@@ -147,11 +145,11 @@ def pictures_found(
     figure, axes = _figure(len(said), shown, 1.15, 1.4)
     for row, query, scores, answers in zip(axes, said, similarity, right):
         best = scores.argsort(descending=True).tolist()
-        rank = 1 + min(k for k, place in enumerate(best) if answers[place])
-        for axis, place in zip(row, best):
-            axis.imshow(images[place].permute(1, 2, 0))
+        rank = 1 + min(k for k, position in enumerate(best) if answers[position])
+        for axis, position in zip(row, best):
+            axis.imshow(images[position].permute(1, 2, 0))
             axis.set(xticks=[], yticks=[])
-            _frame(axis, RIGHT if answers[place] else "#d0d7de", 4 if answers[place] else 1)
+            _frame(axis, RIGHT if answers[position] else "#d0d7de", 4 if answers[position] else 1)
         heading = f"{query}: rank {rank} of {len(best)}"
         row[0].text(0, 1.08, heading, fontsize=8, transform=row[0].transAxes).set_in_layout(False)
     figure.get_layout_engine().set(hspace=0.18)

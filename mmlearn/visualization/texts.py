@@ -43,8 +43,8 @@ def token_heat(
             number = "" if np.isnan(value) else f"\n{value:.1f}"
             colour = "white" if value > 0.7 * highest else "black"
             axis.text(j, i, token + number, ha="center", va="center", fontsize=8, color=colour)
-    for row, place in framed:
-        corner = place - 0.47, row - 0.44  # so that frames of neighbours do not touch
+    for row, position in framed:
+        corner = position - 0.47, row - 0.44  # so that frames of neighbours do not touch
         axis.add_patch(plt.Rectangle(corner, 0.94, 0.88, fill=False, edgecolor=FRAME, linewidth=1.8))
     axis.set_yticks(range(len(rows)), list(rows), fontsize=9)
     axis.set_xticks([])
@@ -59,11 +59,11 @@ def token_heat(
 def token_attention(
     weights: Float[Tensor, "q n"], tokens: Sequence[str], *, framed: Sequence[tuple[int, int]] = (), title: str = ""
 ) -> Figure:
-    """What each token of a text looks at, a row a query, with a frame around some pairs of query and place."""
+    """What each token of a text looks at, a row a query, with a frame around some pairs of query and position."""
     figure, ((axis,),) = _figure(1, 1, 1.6 + 0.26 * len(tokens), 1.2 + 0.26 * len(tokens))
     image = axis.imshow(weights.numpy(), cmap=HEAT, vmin=0, vmax=1)
-    for query, place in framed:
-        axis.add_patch(plt.Rectangle((place - 0.5, query - 0.5), 1, 1, fill=False, edgecolor=FRAME, linewidth=1.8))
+    for query, position in framed:
+        axis.add_patch(plt.Rectangle((position - 0.5, query - 0.5), 1, 1, fill=False, edgecolor=FRAME, linewidth=1.8))
     axis.set_xticks(range(len(tokens)), tokens)
     axis.set_yticks(range(len(tokens)), tokens)
     axis.set(xlabel="looks at", ylabel="token")

@@ -32,7 +32,7 @@ from starts import RUNS, training, write_runs
 
 BY_KIND = (
     *(of_runs.weights, of_runs.configurations, of_runs.tokenizers, of_runs.manifests, of_runs.checkpoint_files),
-    *(of_data.captions, of_data.coco, of_data.shards, of_data.pictures, of_data.sounds, of_data.paths),
+    *(of_data.captions, of_data.coco, of_data.shards, of_data.images, of_data.sounds, of_data.paths),
     *(of_words.words, of_words.outputs, of_words.resumed),
 )
 VALUES = (
@@ -99,17 +99,17 @@ def damaged(content: bytes, draw: random.Random) -> bytes:
 
 def changed(values: Any, draw: random.Random) -> Any:
     """JSON with another value somewhere, or one less."""
-    places = []
+    positions = []
 
     def walk(part: Any) -> None:
         for key in part if isinstance(part, dict) else range(len(part)) if isinstance(part, list) else ():
-            places.append((part, key))
+            positions.append((part, key))
             walk(part[key])
 
     walk(values)
-    if not places:
+    if not positions:
         return draw.choice(VALUES)
-    part, key = draw.choice(places)
+    part, key = draw.choice(positions)
     if draw.random() < 0.2:
         del part[key]
     else:
@@ -207,8 +207,8 @@ class Attacks:
             shutil.copytree(self.base / kind, here / "data")
             file = here / "data" / path
             if file.suffix == ".png":
-                with Image.open(file) as picture:
-                    picture.save(file, form)
+                with Image.open(file) as image:
+                    image.save(file, form)
             if file.suffix == ".json" and draw.random() < 0.5:
                 file.write_text(json.dumps(changed(json.loads(file.read_text()), draw)))
             else:
@@ -265,12 +265,12 @@ def main() -> int:
     parser.add_argument("--only", type=int, help="the number of one attack, to see it again")
     asked = parser.parse_args()
     tries, failures = Counter(), Counter()
-    with tempfile.TemporaryDirectory() as place, processes() as start:
-        write_runs(start, Path(place) / "base")
-        attacks = Attacks(start, Path(place) / "base")
+    with tempfile.TemporaryDirectory() as position, processes() as start:
+        write_runs(start, Path(position) / "base")
+        attacks = Attacks(start, Path(position) / "base")
         number, told, end = asked.only or 0, time.monotonic(), time.monotonic() + 60 * asked.minutes
         while time.monotonic() < end:
-            folder = Path(place) / str(number)
+            folder = Path(position) / str(number)
             name, found = one_attack(attacks, asked.seed, number, folder)
             tries[name] += 1
             if found:

@@ -238,7 +238,7 @@ def encoded(form: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def pictures(base: Path) -> Iterator[Attack]:
+def images(base: Path) -> Iterator[Attack]:
     """A file named ``0.png`` that is something else, or less."""
     png = encoded("PNG")
     header, rest = png[:33], png[33:]
@@ -399,7 +399,7 @@ def paths(base: Path) -> Iterator[Attack]:
             links(data)
             (data / "captions.csv").write_text(f"sound,caption,split\n1.wav,a,train\n{name},b,train\n")
 
-        def picture(data: Path, name: str = name) -> None:
+        def image(data: Path, name: str = name) -> None:
             links(data / "train2017")
             json_of(data / "annotations" / "captions_train2017.json", lambda v: v["images"][0].update(file_name=name))
 
@@ -407,7 +407,7 @@ def paths(base: Path) -> Iterator[Attack]:
             ("csv", "pictures", table),
             ("jsonl", "pictures", lines),
             ("sounds", "sounds", sound),
-            ("coco", "coco", picture),
+            ("coco", "coco", image),
         ):
             yield Attack(f"{kind}: {name}", given(base, folder, spoil), SHOW, refused)
     for name, target in (

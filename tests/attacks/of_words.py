@@ -28,14 +28,14 @@ NUMBERS = (
 NOT = ("x", "", "-1", "nan", "1e400", "9" * 4_000, ESCAPE, "٣x", "0x10", "--", "1;2", "null")
 
 
-def with_pictures(base: Path):
+def with_images(base: Path):
     """Good pictures, under the name that commands here have."""
     return with_data(base, "pictures", lambda data: data.rename(data.parent / "pictures"))
 
 
 def words(base: Path) -> Iterator[Attack]:
     """Values of options, and commands that there are not."""
-    prepare = with_pictures(base)
+    prepare = with_images(base)
     codes = (1, 2)
     for option in NUMBERS:
         for value in NOT[: 12 if option in ("--steps", "--learning-rate") else 5]:
@@ -152,7 +152,7 @@ def words(base: Path) -> Iterator[Attack]:
 
 def outputs(base: Path) -> Iterator[Attack]:
     """Folders that a run must not take as its own."""
-    prepare = with_pictures(base)
+    prepare = with_images(base)
     for where in (
         "",
         "/",

@@ -29,7 +29,7 @@ def training(name: str, output: str, *more: str) -> tuple[str, ...]:
     return ("train", *RUNS[name], *TRAIN, "--output", output, *more)
 
 
-def write_pictures(folder: Path, count: int = 16) -> Path:
+def write_images(folder: Path, count: int = 16) -> Path:
     """Pictures with captions, half of them to be evaluated on."""
     folder.mkdir(parents=True)
     lines = ["image,caption,split"]
@@ -64,7 +64,7 @@ def write_sounds(folder: Path, count: int = 12) -> Path:
 def write_shard(path: Path, count: int = 6) -> Path:
     """Pictures and captions as WebDataset has them."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    source = write_pictures(path.parent / ".source", count)
+    source = write_images(path.parent / ".source", count)
     with tarfile.open(path, "w") as archive:
         for i in range(count):
             (source / f"{i}.json").write_text(json.dumps({"caption": f"picture {i}"}))
@@ -76,7 +76,7 @@ def write_shard(path: Path, count: int = 6) -> Path:
 
 def write_data(folder: Path) -> None:
     """Every kind of data."""
-    write_pictures(folder / "pictures")
+    write_images(folder / "pictures")
     write_sounds(folder / "sounds")
     write_coco(folder / "coco")
     write_shard(folder / "shards" / "train-0.tar")

@@ -27,7 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 from twins import CASES, Loss, build, trained
 
 from mmlearn.evaluation.cost import count_flops
-from mmlearn.names import choices
+from mmlearn.suggestions import suggest
 from mmlearn.training.counting import Polynomial
 from mmlearn.training.plan import DEVICES, card_named
 
@@ -298,7 +298,7 @@ def main():
     given = options.parse_args()
     for name in given.cases:
         if name not in CASES:
-            return f"There is no case {name!r}; {choices(name, CASES)}."
+            return f"There is no case {name!r}; {suggest(name, CASES)}."
     if given.work:
         return work(given.cases[0], given.batch, given.shrink, given.work)
     count = torch.cuda.device_count()

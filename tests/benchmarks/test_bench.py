@@ -21,7 +21,7 @@ def test_every_system_is_tested(bench):
 @pytest.mark.parametrize("name", NAMES)
 def test_both_sides_have_equal_losses(bench, name):
     """And as many parameters, which building them checks."""
-    size = next(iter(bench.SIZES.values())) | dict(depth=2, picture=16, samples=4000)
+    size = next(iter(bench.SIZES.values())) | dict(depth=2, image=16, samples=4000)
     sides = bench.build(bench.SMALL[name], size)
     assert tuple(sides) == bench.SIDES
 

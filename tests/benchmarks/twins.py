@@ -35,18 +35,18 @@ class Case(NamedTuple):
 
 
 CLIP_SIZE = dict(
-    picture=224, width=768, depth=12, heads=12, vocab=49_408, length=77, text_width=512, text_depth=12, text_heads=8,
+    image=224, width=768, depth=12, heads=12, vocab=49_408, length=77, text_width=512, text_depth=12, text_heads=8,
     embedding=512,
 )  # fmt: skip
 CLIP_SHRUNK = dict(
-    picture=32, patch=8, width=32, depth=1, heads=4, vocab=99, length=7, text_width=24, text_depth=1, text_heads=3,
+    image=32, patch=8, width=32, depth=1, heads=4, vocab=99, length=7, text_width=24, text_depth=1, text_heads=3,
     embedding=16,
 )  # fmt: skip
 # Texts have as many tokens as COCO's captions, from the fewest to the most, and are padded to the longest of the batch.
 BLIP_SIZE = dict(
-    picture=224, patch=16, width=768, depth=12, heads=12, vocab=30_524, length=512, words=(10, 18),
+    image=224, patch=16, width=768, depth=12, heads=12, vocab=30_524, length=512, words=(10, 18),
 )  # fmt: skip
-BLIP_SHRUNK = dict(picture=32, width=32, depth=1, heads=4, vocab=99, length=20)
+BLIP_SHRUNK = dict(image=32, width=32, depth=1, heads=4, vocab=99, length=20)
 # Clips of five to ten seconds.
 SPEECH_SIZE = dict(channels=(512,) * 7, width=768, depth=12, heads=12, samples=160_000)
 SPEECH_SHRUNK = dict(channels=(16,) * 7, width=32, depth=1, heads=4, samples=8_000)
@@ -227,10 +227,10 @@ def published_bert_loss(model, batch):
 def published_gpt2(size):
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    places = dict(vocab_size=size["vocab"], n_positions=size["length"], bos_token_id=1, eos_token_id=2)
+    positions = dict(vocab_size=size["vocab"], n_positions=size["length"], bos_token_id=1, eos_token_id=2)
     none = dict(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
     return GPT2LMHeadModel(
-        GPT2Config(n_embd=size["width"], n_layer=size["depth"], n_head=size["heads"], **places, **none)
+        GPT2Config(n_embd=size["width"], n_layer=size["depth"], n_head=size["heads"], **positions, **none)
     )
 
 
@@ -314,7 +314,7 @@ class PublishedBLIP(nn.Module):
     def forward(self, image, tokens, mask):
         """The sum of the three losses. What is not a layer, drawing wrong pairs and the contrast, is ours."""
         from mmlearn.objectives import gather, info_nce
-        from mmlearn.objectives.align import hard_pairs, positive_pairs
+        from mmlearn.objectives.align import hard_negative_pairs, positive_pairs
 
         reads, real = self.reads, mask.long()
         patches = reads.vision_model(image).last_hidden_state
@@ -323,7 +323,9 @@ class PublishedBLIP(nn.Module):
         texts = F.normalize(reads.text_proj(words[:, 0]), dim=-1)
         scale, positives = torch.tensor(1 / 0.07), positive_pairs(tokens.new_full((len(tokens),), -1))
         generator = torch.Generator().manual_seed(int(tokens[mask].sum()))
-        image_rows, text = hard_pairs((image_embedding, texts), (image_embedding, texts), positives, scale, generator)
+        image_rows, text = hard_negative_pairs(
+            (image_embedding, texts), (image_embedding, texts), positives, scale, generator
+        )
         rows = torch.arange(len(tokens), device=tokens.device)
         label = torch.cat([torch.ones_like(rows), torch.zeros_like(text)])  # right pairs, then wrong ones
         image_rows, text = torch.cat([rows, image_rows]), torch.cat([rows, text])
@@ -424,11 +426,11 @@ CASES = {  # of the bench on GPUs
 # Of the bench on a CPU: the smaller is about what chapters train.
 SIZES = {
     "64 wide, 3 layers": dict(
-        width=64, depth=3, heads=4, picture=64, patch=8, vocab=512, length=32, words=(16, 32), samples=16_000,
+        width=64, depth=3, heads=4, image=64, patch=8, vocab=512, length=32, words=(16, 32), samples=16_000,
         channels=(16, 24, 32, 48, 64, 64, 64), batch=32,
     ),
     "256 wide, 6 layers": dict(
-        width=256, depth=6, heads=4, picture=64, patch=8, vocab=5120, length=32, words=(16, 32), samples=32_000,
+        width=256, depth=6, heads=4, image=64, patch=8, vocab=5120, length=32, words=(16, 32), samples=32_000,
         channels=(168,) * 7, batch=8,
     ),
 }  # fmt: skip

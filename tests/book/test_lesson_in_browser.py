@@ -35,7 +35,7 @@ def test_its_model_is_as_good_as_the_chapter_asks(read):
     assert min(recall_at(1, cosine), recall_at(1, cosine.T)) >= 0.90
 
 
-def test_its_pictures_are_held_out_scenes_with_their_objects(read):
+def test_its_images_are_held_out_scenes_with_their_objects(read):
     held_out = fetch(load("scenes", "test", seed=0), range(len(read["gallery"])))
     sizes, textures, colours, shapes = (list(read["scenes"][key]) for key in ("sizes", "textures", "colours", "shapes"))
     for sample, entry, objects in zip(held_out, read["gallery"], read["objects"], strict=True):
@@ -54,4 +54,4 @@ def test_it_is_small_and_names_no_machine(read):
     assert [path.name for path in scripts] == ["clip.js", "clip_page.js", "clip_weights.js"]
     assert sum(path.stat().st_size for path in scripts) < 1_500_000
     plain = json.dumps({key: value for key, value in read.items() if key not in ("weights", "gallery", "scenes")})
-    assert not any(place in plain for place in ("/home", "/root", "/tmp", "/work", "/Users", "C:\\"))
+    assert not any(position in plain for position in ("/home", "/root", "/tmp", "/work", "/Users", "C:\\"))

@@ -79,12 +79,12 @@ CHOSEN = """(figure) => [...figure.querySelectorAll(".words label")].map((_, k) 
 # Every picture of a page whose frame, or whose first map, is not exactly where it is.
 MISPLACED = """() => [...document.querySelectorAll(".alignment-explorer figure")].filter((figure) => {
   const image = figure.querySelector(".picture img"), maps = (CHOSEN)(figure)[0];
-  const place = (e) => JSON.stringify(e.getBoundingClientRect());
-  return maps.length !== 1 || getComputedStyle(image).padding !== "0px" || place(maps[0]) !== place(image);
+  const position = (e) => JSON.stringify(e.getBoundingClientRect());
+  return maps.length !== 1 || getComputedStyle(image).padding !== "0px" || position(maps[0]) !== position(image);
 }).length""".replace("CHOSEN", CHOSEN)
 
 
-def test_a_map_lies_exactly_on_its_picture(tab, address):
+def test_a_map_lies_exactly_on_its_image(tab, address):
     found = with_explorer()
     assert found
     for page in found:

@@ -96,7 +96,7 @@ def test_sentences_have_the_embeddings_of_pytorch(computing, model):
         assert (found - system.encode_text(*tokenizer(TEXTS))).abs().max() < 1e-3
 
 
-def test_pictures_have_the_embeddings_and_contributions_of_pytorch(computing, model):
+def test_images_have_the_embeddings_and_contributions_of_pytorch(computing, model):
     system, tokenizer, read = model
     noise = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     flat = torch.full((1, 3, 64, 64), 255, dtype=torch.uint8)
@@ -204,7 +204,7 @@ def test_a_built_scene_is_scored_against_sentences(lesson, width):
     assert lesson.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
 
 
-def test_a_picture_can_be_taken_over_and_changed(lesson, model):
+def test_a_image_can_be_taken_over_and_changed(lesson, model):
     page = lesson.locator("#clip-in-page")
     page.get_by_label("Type a sentence").fill(model[2]["gallery"][3]["caption"])
     seen = lesson.evaluate("clipPage.seen.objects.filter(Boolean).length")

@@ -69,7 +69,7 @@ def _files(folder):
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory):
+def images(tmp_path_factory):
     """A folder as a user has one: 24 plain pictures with captions, of which 16 are to train on."""
     folder = tmp_path_factory.mktemp("pictures")
     names = ("red", "green", "blue", "grey", "pink", "black")
@@ -83,9 +83,9 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture
-def short(pictures):
+def short(images):
     """Arguments of a training that is over at once."""
-    return ["--data", pictures, "--steps", 3, "--batch-size", 8, "--image-size", 32, "--vocab-size", 300]
+    return ["--data", images, "--steps", 3, "--batch-size", 8, "--image-size", 32, "--vocab-size", 300]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from mmlearn import cli, console, doctor, exercises, objectives, train_command
 from mmlearn.data import data_sets, load
 from mmlearn.data.fields import Image as Pixels
-from mmlearn.data.fields import Regions, Tagged, Tokens
+from mmlearn.data.fields import Regions, TaggedCaptions, Tokens
 from mmlearn.data.packaged import easy_vqa
 from mmlearn.recipes.discovery import find_recipe, system_files
 from mmlearn.training import output
@@ -95,9 +95,9 @@ def test_without_words_it_helps(mmlearn):
 @pytest.mark.parametrize(("typed", "offered"), [("mmlearn ev", "evaluate"), ("mmlearn train --lea", "--learning-rate")])
 def test_shells_complete_what_is_typed(typed, offered, tmp_path):
     """In a process of its own, as bash asks for it once --install-completion has told bash of it."""
-    place = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1), "_MMLEARN_COMPLETE": "complete_bash"}
+    position = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1), "_MMLEARN_COMPLETE": "complete_bash"}
     command = [sys.executable, "-m", "mmlearn"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | place)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | position)
     assert done.stdout.split() == [offered]
 
 
@@ -219,9 +219,9 @@ def test_data_show(mmlearn, tmp_path, name, split):
     path = tmp_path / "made" / "sheet.png"
     said = mmlearn("data", "show", name, "--split", split, "--output", path, "--count", 4)
     assert (said.code, said.out, said.err) == (0, f"{path}\n", "")
-    with Image.open(path) as picture:
-        picture.verify()
-        assert picture.width > 300
+    with Image.open(path) as image:
+        image.verify()
+        assert image.width > 300
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -232,8 +232,8 @@ def test_data_show_chooses_where_to_write(mmlearn, tmp_path, name, split):
     assert (tmp_path / "here" / said.out.strip()).is_file()
 
 
-def test_data_show_a_folder_of_ones_own(mmlearn, pictures, tmp_path):
-    said = mmlearn("data", "show", pictures, "--output", tmp_path / "sheet.pdf")
+def test_data_show_a_folder_of_ones_own(mmlearn, images, tmp_path):
+    said = mmlearn("data", "show", images, "--output", tmp_path / "sheet.pdf")
     assert said == (0, f"{tmp_path / 'sheet.pdf'}\n", "")
     assert (tmp_path / "sheet.pdf").read_bytes().startswith(b"%PDF")
 
@@ -280,7 +280,7 @@ def evaluated(works, folder, data):
 
 
 @pytest.mark.parametrize("system", [*PAIRED, *PIXELS])
-def test_train_and_evaluate_on_a_folder(works, short, pictures, tmp_path, system):
+def test_train_and_evaluate_on_a_folder(works, short, images, tmp_path, system):
     folder = tmp_path / "runs" / "one"
     said = works("train", system, *short, *MORE.get(system, []), "--output", folder)
     rows = trained(folder)
@@ -289,9 +289,9 @@ def test_train_and_evaluate_on_a_folder(works, short, pictures, tmp_path, system
     first, *_, last = said.err.splitlines()
     assert first.startswith(f"{system}: ")
     assert "16 samples" in first
-    assert last == f"Next: mmlearn evaluate {folder} --data {pictures}"
+    assert last == f"Next: mmlearn evaluate {folder} --data {images}"
     assert "3/3" in said.err
-    measures = evaluated(works, folder, pictures)
+    measures = evaluated(works, folder, images)
     assert ("image to text R@1 of 8" in measures) == (system in PAIRED or "itc" in PIXELS[system])
     assert ("matching accuracy" in measures) == bool({"itm", "pairs"} & set(PIXELS.get(system, ())))
 
@@ -317,7 +317,9 @@ def test_train_and_evaluate_on_scenes(mmlearn, works, tmp_path):
     assert composition.code == 0
 
 
-@pytest.mark.parametrize("system", [*reading(Tokens, Regions), *reading(Tagged, Regions), "ernie-vil", "kvl-bert"])
+@pytest.mark.parametrize(
+    "system", [*reading(Tokens, Regions), *reading(TaggedCaptions, Regions), "ernie-vil", "kvl-bert"]
+)
 def test_train_and_evaluate_systems_of_regions(works, tmp_path, system):
     folder = tmp_path / "run"
     options = ["--steps", 2, "--batch-size", 8, "--image-size", 32, "--vocab-size", 280, "--precision", "bf16"]
@@ -357,7 +359,7 @@ def test_a_published_benchmark_of_questions(mmlearn, works, tmp_path):
     assert "is none of the 13 answers: " in said.err
 
 
-def test_pictures_that_differ_each_time(works, short, tmp_path):
+def test_images_that_differ_each_time(works, short, tmp_path):
     losses = []
     for more in ([], ["--augment"]):
         folder = tmp_path / f"run{len(more)}"
@@ -445,12 +447,12 @@ def test_resuming(mmlearn, works, short, tmp_path, monkeypatch, system, stop):
     assert len(trained(folder)) == 3
 
 
-def test_bad_pictures_can_be_left_out(works, short, pictures, tmp_path):
+def test_bad_images_can_be_left_out(works, short, images, tmp_path):
     broken = tmp_path / "some broken"
     broken.mkdir()
-    for path in pictures.iterdir():
+    for path in images.iterdir():
         (broken / path.name).write_bytes(path.read_bytes()[: 40 if path.name == "3.png" else None])
-    words = [broken if word == pictures else word for word in short]
+    words = [broken if word == images else word for word in short]
     said = works("train", "clip", *words, "--output", tmp_path / "run", "--skip-bad")
     assert said.err.startswith("left out 1 pictures, such as: ")
     assert "3.png" in said.err.splitlines()[0]

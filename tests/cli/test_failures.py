@@ -187,9 +187,9 @@ def test_no_chapters_at_all(fails, monkeypatch, tmp_path):
         ("text for a picture", ["3.png", "is no picture that can be read"]),
     ],
 )
-def test_folders_with_faults(fails, short, pictures, run_folder, tmp_path, command, fault, says):
+def test_folders_with_faults(fails, short, images, run_folder, tmp_path, command, fault, says):
     folder = tmp_path / "own"
-    shutil.copytree(pictures, folder)
+    shutil.copytree(images, folder)
     captions = folder / "captions.csv"
     text = captions.read_text()
     if fault == "no captions":
@@ -236,8 +236,8 @@ def bomb():
     ],
     ids=["cut", "empty", "bomb"],
 )
-def test_pictures_that_cannot_be_read(fails, short, pictures, tmp_path, command, content, says):
-    shutil.copytree(pictures, tmp_path / "own")
+def test_images_that_cannot_be_read(fails, short, images, tmp_path, command, content, says):
+    shutil.copytree(images, tmp_path / "own")
     (tmp_path / "own" / "3.png").write_bytes(content)
     words = {
         "train": ["train", "clip", *short, "--data", tmp_path / "own", "--output", tmp_path / "run"],
@@ -246,10 +246,10 @@ def test_pictures_that_cannot_be_read(fails, short, pictures, tmp_path, command,
     fails(*words, says=says, after_progress=True)
 
 
-def test_unusual_pictures_and_captions_are_read(works, short, pictures, tmp_path):
+def test_unusual_images_and_captions_are_read(works, short, images, tmp_path):
     """CMYK, 16 bits, transparent, animated; and a caption far longer than any context."""
     own = tmp_path / "own"
-    shutil.copytree(pictures, own)
+    shutil.copytree(images, own)
     frames = [Image.new("RGB", (20, 20), name) for name in ("red", "blue")]
     frames[0].save(own / "0.png", "GIF", save_all=True, append_images=frames[1:])
     (own / "1.png").write_bytes(encoded("JPEG", "CMYK"))
@@ -289,10 +289,10 @@ def test_damaged_archives(fails, archive_copy, short, tmp_path, file, words, dam
     fails(*words, says=says, after_progress=True)
 
 
-def test_a_broken_picture_read_by_another_process(mmlearn, short, pictures, tmp_path, monkeypatch):
+def test_a_broken_image_read_by_another_process(mmlearn, short, images, tmp_path, monkeypatch):
     """The error crosses processes with its whole history, of which the user wants the last line."""
     folder = tmp_path / "own"
-    shutil.copytree(pictures, folder)
+    shutil.copytree(images, folder)
     real = runs.save_run
 
     def spoil(*arguments, **options):  # when all have been read once, for the mean of their colours
@@ -313,9 +313,9 @@ def test_a_broken_picture_read_by_another_process(mmlearn, short, pictures, tmp_
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_picture_that_breaks_in_training(mmlearn, works, short, pictures, tmp_path, monkeypatch, workers):
+def test_a_image_that_breaks_in_training(mmlearn, works, short, images, tmp_path, monkeypatch, workers):
     """Without --skip-bad it ends the run, which goes on with it; it is named once, and counted at the end."""
-    folder = shutil.copytree(pictures, tmp_path / "own")
+    folder = shutil.copytree(images, tmp_path / "own")
     real = loop.save_checkpoint
 
     def spoil(*arguments, **options):  # after the first step
@@ -342,10 +342,10 @@ def test_a_picture_that_breaks_in_training(mmlearn, works, short, pictures, tmp_
 
 
 @pytest.fixture(scope="module")
-def made_once(pictures, tmp_path_factory):
+def made_once(images, tmp_path_factory):
     """A finished run."""
     folder = tmp_path_factory.mktemp("made") / "run"
-    words = ["--data", pictures, "--steps", 3, "--batch-size", 8, "--image-size", 32, "--vocab-size", 300]
+    words = ["--data", images, "--steps", 3, "--batch-size", 8, "--image-size", 32, "--vocab-size", 300]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["mmlearn", "train", "clip", *map(str, words), "--output", str(folder)])
         with pytest.raises(SystemExit) as done:
@@ -430,9 +430,9 @@ def test_resuming_without_the_tokenizer(fails, works, short, run_folder, tokeniz
 
 
 @pytest.mark.parametrize("change", ["a caption", "the order", "a picture"])
-def test_resuming_where_the_data_was_changed(fails, works, short, pictures, tmp_path, change):
+def test_resuming_where_the_data_was_changed(fails, works, short, images, tmp_path, change):
     """Also where as many tokens are learned from them, and the model is of the same shape."""
-    own = shutil.copytree(pictures, tmp_path / "own")
+    own = shutil.copytree(images, tmp_path / "own")
     words = ["train", "clip", *short, "--data", own, "--output", tmp_path / "run"]
     works(*words)
     path = own / "captions.csv"
@@ -505,7 +505,7 @@ def test_a_sheet_that_cannot_be_written(fails, tmp_path):
         (".", ". is a folder; give a file in it that ends in .png, or in .html for a page."),
     ],
 )
-def test_a_sheet_by_a_name_that_is_no_pictures(fails, output, says):
+def test_a_sheet_by_a_name_that_is_no_images(fails, output, says):
     fails("data", "show", "scenes", "--count", 1, "--output", output, says=says)
     assert not list(Path("/dev").glob(".writing-*"))
 
@@ -637,8 +637,8 @@ def run_of_regions(tmp_path_factory):
     return folder
 
 
-def test_regions_of_other_data(fails, pictures, run_of_regions):
-    for data in ("emoji", pictures):
+def test_regions_of_other_data(fails, images, run_of_regions):
+    for data in ("emoji", images):
         fails("evaluate", run_of_regions, "--data", data, says="uniter reads regions, which only scenes has")
 
 
@@ -690,7 +690,7 @@ class Trap:
         return os.mkdir, (str(self.path),)
 
 
-def test_a_pickle_in_place_of_weights_is_never_opened(fails, mmlearn, short, run_folder, tmp_path):
+def test_a_pickle_in_position_of_weights_is_never_opened(fails, mmlearn, short, run_folder, tmp_path):
     trap = pickle.dumps(Trap(tmp_path / "sprung"))
     (run_folder / "model.safetensors").write_bytes(trap)
     fails("evaluate", run_folder, "--data", "scenes", says="model.safetensors is no whole safetensors file")

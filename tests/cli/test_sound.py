@@ -8,7 +8,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from mmlearn.data.fields import pictures
+from mmlearn.data.fields import images
 
 RATE = 16_000
 
@@ -50,7 +50,7 @@ def words(tmp_path):
     return folder
 
 
-def picture(path):
+def image(path):
     with Image.open(path) as sheet:
         return np.asarray(sheet.convert("RGB")) / 255
 
@@ -60,7 +60,7 @@ def test_sounds_are_shown(mmlearn, sounds):
     said = mmlearn("data", "show", folder, "--count", 2)
     assert (said.code, said.err) == (0, "")
     assert said.out == "runs/data/sounds-train.png\n"
-    assert picture(said.out.strip()).std() > 0.05
+    assert image(said.out.strip()).std() > 0.05
 
 
 def test_speech_commands_are_shown(mmlearn, words):
@@ -118,9 +118,9 @@ def test_it_is_said_of_speech_commands_once_they_are_heard(mmlearn, words):
 def test_it_is_said_in_training_and_evaluation(mmlearn, odd, monkeypatch, few, workers):
     """Once: before training, of what is heard for the mean of the pictures; else when all was heard."""
     folder, (by_headers, heard, at_once) = odd
-    with_pictures(folder)
+    with_images(folder)
     if few:
-        monkeypatch.setattr(pictures, "image_statistics", lambda data: (torch.full((3,), 0.5), torch.full((3,), 0.5)))
+        monkeypatch.setattr(images, "image_statistics", lambda data: (torch.full((3,), 0.5), torch.full((3,), 0.5)))
     options = ["--image-size", 32, "--vocab-size", 300, "--workers", workers]
     said = mmlearn("train", "clip", "--data", folder, "--steps", 4, "--batch-size", 4, *options, "--output", "run")
     lines = [line.partition(", such as")[0] for line in said.err.splitlines() if line.startswith(("to know", "clip:"))]
@@ -171,7 +171,7 @@ def test_all_bad(fails, sounds):
     fails("data", "show", folder, "--skip-bad", says=f"{folder} has no train sounds that can be read.")
 
 
-def test_a_system_that_reads_pictures_needs_them(works, fails, sounds, words, tmp_path):
+def test_a_system_that_reads_images_needs_them(works, fails, sounds, words, tmp_path):
     folder, _ = sounds
     options = ["--steps", 1, "--batch-size", 4, "--output", tmp_path / "run"]
     for data in (folder, words):
@@ -187,7 +187,7 @@ def test_a_system_that_reads_pictures_needs_them(works, fails, sounds, words, tm
         )
 
 
-def with_pictures(folder):
+def with_images(folder):
     """Give each of the sounds a picture."""
     rows = (folder / "captions.csv").read_text().splitlines()[1:]
     for i in range(8):
@@ -196,9 +196,9 @@ def with_pictures(folder):
     (folder / "captions.csv").write_text("\n".join(lines))
 
 
-def test_pictures_beside_sounds_can_be_trained_on(works, sounds, tmp_path):
+def test_images_beside_sounds_can_be_trained_on(works, sounds, tmp_path):
     folder, _ = sounds
-    with_pictures(folder)
+    with_images(folder)
     options = ["--steps", 2, "--batch-size", 4, "--image-size", 32, "--vocab-size", 300, "--output", tmp_path / "run"]
     works("train", "clip", "--data", folder, *options)
     assert (tmp_path / "run" / "model.safetensors").is_file()

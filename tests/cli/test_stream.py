@@ -1,7 +1,7 @@
 """``mmlearn train --stream``."""
 
 import pytest
-from testing_tools import captioned, picture_file, write_tar
+from testing_tools import captioned, image_file, write_tar
 
 pytest.importorskip("webdataset")
 SHORT = ["--steps", 4, "--batch-size", 8, "--image-size", 32, "--vocab-size", 300]
@@ -12,8 +12,8 @@ def shards(tmp_path):
     folder = tmp_path / "shards"
     folder.mkdir()
     for shard, size in (("train-0", 9), ("train-1", 20), ("test-0", 8)):
-        pictures = (picture_file((40, 40), (10 * i, 0, 200)) for i in range(size))
-        pairs = ((f"{i:03}", picture, f"picture {i} of {shard}") for i, picture in enumerate(pictures))
+        images = (image_file((40, 40), (10 * i, 0, 200)) for i in range(size))
+        pairs = ((f"{i:03}", image, f"picture {i} of {shard}") for i, image in enumerate(images))
         write_tar(folder / f"{shard}.tar", captioned(pairs))
     return folder
 

@@ -31,7 +31,7 @@ from mmlearn.data.batches import fetch, spread
 from mmlearn.data.fields import padded_entries
 from mmlearn.generation.decoding import beam_search, greedy
 from mmlearn.layers import Attention, record_attention
-from mmlearn.recipes import Recipe, Stage, Turn
+from mmlearn.recipes import OptimizerStep, Recipe, Stage
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.recipes.recipe import Task
 from mmlearn.training.checkpoint import save_model
@@ -67,7 +67,7 @@ class Case:
 
     recipe: Recipe
     stage: Stage
-    turn: Turn
+    turn: OptimizerStep
     task: Task
     prototype: nn.Module
     batch: Batch
@@ -75,7 +75,7 @@ class Case:
     def system(self) -> nn.Module:
         """A new system, as it is at the start, of which what this turn moves can be trained."""
         system = copy.deepcopy(self.prototype)
-        moved = set(self.turn.moved(system))
+        moved = set(self.turn.trained_names(system))
         for name, parameter in system.named_parameters():
             parameter.requires_grad_(name in moved)
         return system.train()
@@ -97,7 +97,9 @@ class Case:
 
     def padded(self) -> dict[str, tuple[str, int]]:
         """Each entry that may hold padding: its mask, and the axis on which they agree."""
-        return {name: place for name, place in padded_entries(self.recipe.holds()[0]).items() if name in self.batch}
+        return {
+            name: position for name, position in padded_entries(self.recipe.holds()[0]).items() if name in self.batch
+        }
 
     def __str__(self) -> str:
         return " ".join([self.stage.name, "+".join(one.name for one in self.task), self.turn.loss]).strip()
@@ -111,7 +113,7 @@ def cases(name: str, seed: int = 0) -> list[Case]:
     config = prototype.config
     for stage in recipe.stages:
         for task, batch in zip(stage.tasks(), recipe.examples(config, seed=seed, stage=stage.name)):
-            found += [Case(recipe, stage, turn, task, prototype, batch) for turn in stage.turns]
+            found += [Case(recipe, stage, turn, task, prototype, batch) for turn in stage.optimizer_steps]
     return found
 
 
@@ -172,7 +174,7 @@ def with_other_padding(case: Case) -> Batch:
     batch, generator = dict(case.batch), torch.Generator().manual_seed(9)
     fields = case.recipe.fields([case.task])
     read = {name for field in fields for name in field.holds}
-    for name, (mask, axis) in ((name, place) for name, place in case.padded().items() if name in read):
+    for name, (mask, axis) in ((name, position) for name, position in case.padded().items() if name in read):
         value = batch[name]
         real = batch[mask].view([len(value), *(n if k == axis else 1 for k, n in enumerate(value.shape) if k)])
         other = torch.randint(0, 4, value.shape, generator=generator)  # special tokens, which every vocabulary has
@@ -442,7 +444,7 @@ def what_is_written_is_that_of_the_row_alone(name: str, folder: Path) -> None:
 
 def a_gradient_reaches_every_parameter_and_only_what_moves_moves(name: str, folder: Path) -> None:
     """Over a few steps, because a head that starts at 0 lets nothing through at first; of all tasks together."""
-    reached: dict[tuple[str, Turn], set[str]] = {}
+    reached: dict[tuple[str, OptimizerStep], set[str]] = {}
     for case in cases(name):
         system, seen = case.system(), reached.setdefault((case.stage.name, case.turn), set())
         before = {key: value.clone() for key, value in system.named_parameters()}
@@ -461,7 +463,7 @@ def each_loss_teaches_all_that_it_depends_on(name: str, folder: Path) -> None:
     """A step in any direction changes each loss as its gradient says, so nothing is cut off from what it should learn.
 
     In double precision and evaluation mode. The size of the step is the one that suits best: in a large one a maximum
-    may move to another place, and of a small one little is left where a system rounds.
+    may move to another position, and of a small one little is left where a system rounds.
     """
     for case in cases(name):
         system = case.system()
@@ -581,7 +583,15 @@ def a_resumed_run_ends_as_one_never_stopped(name: str, folder: Path) -> None:
         torch.manual_seed(seed)
         system = case.recipe.make(config)
         settings = dict(steps=4, batch_size=1, warmup=1, checkpoint_every=2, optimizer="muon", progress=False)
-        fit(system, Parts(case.batch), lambda one: one[0], turns=case.stage.turns, output=output, **settings, **options)
+        fit(
+            system,
+            Parts(case.batch),
+            lambda one: one[0],
+            optimizer_steps=case.stage.optimizer_steps,
+            output=output,
+            **settings,
+            **options,
+        )
         return system.state_dict()
 
     for number, case in enumerate({case.stage: case for case in cases(name)}.values()):
@@ -660,7 +670,7 @@ def data_becomes_what_the_recipe_says_and_a_run_comes_back(name: str, folder: Pa
         assert batch.keys() == again.keys()
         assert all(torch.equal(batch[key], again[key]) for key in batch)
         with torch.no_grad():
-            one, two = (getattr(each.system.eval(), run.stage.turns[0].loss)(batch) for each in (run, back))
+            one, two = (getattr(each.system.eval(), run.stage.optimizer_steps[0].loss)(batch) for each in (run, back))
         assert one == two
         assert all(loss.isfinite() for loss in one.values())
     objectives = list(dict.fromkeys(one for task in run.tasks for one in task))

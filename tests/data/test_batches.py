@@ -12,11 +12,11 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from mmlearn.data import Batches, batches, fetch, image_statistics
 from mmlearn.data.batches import (
-    MadeBatches,
+    GeneratedBatches,
     collated,
-    drawn_batches,
-    made_once,
+    prepared_batches,
     rank_batches,
+    sampled_batches,
     shuffled,
     shuffled_batches,
 )
@@ -205,17 +205,17 @@ def test_a_channel_that_never_changes_can_be_divided_by():
 
 def test_drawn_batches_are_rows_of_the_data():
     data = {"number": torch.arange(5), "square": torch.arange(5) ** 2}
-    batches = drawn_batches(data, 3, 40, torch.Generator().manual_seed(0))
+    batches = sampled_batches(data, 3, 40, torch.Generator().manual_seed(0))
     assert [batch["number"].shape for batch in batches] == [(3,)] * 40
     assert all(torch.equal(batch["number"] ** 2, batch["square"]) for batch in batches)
     assert set(torch.cat([batch["number"] for batch in batches]).tolist()) == set(range(5))
-    again = drawn_batches(data, 3, 40, torch.Generator().manual_seed(0))
+    again = sampled_batches(data, 3, 40, torch.Generator().manual_seed(0))
     assert all(torch.equal(one["number"], other["number"]) for one, other in zip(batches, again))
 
 
 def test_batches_are_made_when_they_are_asked_for():
     asked = []
-    batches = MadeBatches(5, lambda step: asked.append(step) or {"step": torch.tensor(step)})
+    batches = GeneratedBatches(5, lambda step: asked.append(step) or {"step": torch.tensor(step)})
     assert (len(batches), asked) == (5, [])
     assert batches[-1]["step"] == 4
     assert [int(batch["step"]) for batch in batches[1:3]] == [1, 2]
@@ -259,7 +259,7 @@ def test_batches_made_once_are_those_of_their_samples(workers):
     data = Scenes(size=24)
     parts = [range(3), [7, 5], [2, 2, 9, 0]]
     before = torch.get_rng_state()
-    made = made_once(data, pictures, parts, workers)
+    made = prepared_batches(data, images, parts, workers)
     assert torch.equal(torch.get_rng_state(), before)
     for batch, part in zip(made, parts, strict=True):
         assert torch.equal(batch["image"], torch.stack([data[i].image for i in part]))
@@ -267,7 +267,7 @@ def test_batches_made_once_are_those_of_their_samples(workers):
     assert made_by == ({0, 1} if workers else {-1})
 
 
-def pictures(samples):
+def images(samples):
     worker = get_worker_info()
     number = torch.tensor(-1 if worker is None else worker.id)
     return {"image": torch.stack([sample.image for sample in samples]), "worker": number}

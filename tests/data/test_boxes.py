@@ -13,7 +13,7 @@ from testing_tools import close, refused
 from mmlearn.data import Collate, Tokenizer, fetch, load
 from mmlearn.data.boxes import BoxDetector, BoxedImageText, cropped, phrases, plural
 from mmlearn.data.fields import MaskedRegions, Regions, Tokens
-from mmlearn.data.readers.pictures import ImageText, read_picture
+from mmlearn.data.readers.images import ImageText, read_image
 from mmlearn.evaluation import find_mentions, pointing_accuracy, pointing_chance
 from mmlearn.models.fusion.uniter import UNITER, UNITERConfig
 from mmlearn.training.evaluate import evaluate
@@ -75,7 +75,7 @@ def test_a_crowd_is_pointed_at_but_is_no_thing(samples):
     assert sample.boxes[:, 2:].sub(sample.boxes[:, :2]).prod(1).tolist() == [250, 100, 25]
 
 
-def test_a_picture_without_annotations(samples):
+def test_a_image_without_annotations(samples):
     sample = samples["A cat that nobody annotated"]
     assert (sample.links, sample.names, sample.categories) == ((), (), ())
     assert sample.boxes.shape == (0, 4)
@@ -89,7 +89,7 @@ def test_the_crop_of_boxes_is_that_of_pixels(width, height, tmp_path):
     left, top = width // 2 - 12, height // 2 - 9
     shades[top : top + 20, left : left + 30] = 255
     Image.fromarray(shades).save(tmp_path / "box.png")
-    image = read_picture(tmp_path / "box.png", 64)[0]
+    image = read_image(tmp_path / "box.png", 64)[0]
     (box,) = cropped(torch.tensor([[left, top, 30.0, 20.0]]), (width, height), 64)
     rows, columns = (image > 0.5).nonzero().T
     found = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])

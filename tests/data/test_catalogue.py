@@ -7,10 +7,10 @@ import pytest
 from testing_tools import refused
 
 from mmlearn.data import data_sets, load
-from mmlearn.data.catalogue import asked
+from mmlearn.data.catalogue import given_options
 from mmlearn.data.packaged import easy_vqa
 from mmlearn.data.synthetic import __path__ as made
-from mmlearn.names import choices
+from mmlearn.suggestions import suggest
 
 NAMES = ("crowded-scenes", "cues", "scenes", "scenes-sound", "scenes-video", "talking-lips", "texts")
 NAMES += ("emoji", "emoji-openmoji", "stamps", "easy-vqa")
@@ -30,7 +30,7 @@ def test_every_split_loads_and_no_other(name):
     if name == "easy-vqa" and find_spec("easy_vqa") is None:
         pytest.skip("pip install 'mmlearn[vqa]'")
     for split in data_sets()[name].splits:
-        data = load(name, split, **asked(name, size=32))
+        data = load(name, split, **given_options(name, size=32))
         assert type(data) is data_sets()[name]
         assert name in ("cues", "texts") or data[0].image.shape == (3, 32, 32)
         assert isinstance(data[0].caption, str)
@@ -99,9 +99,9 @@ def test_a_name_like_no_other_is_answered_with_all(name, tmp_path, monkeypatch):
 
 
 def test_nearest_of_names_in_capitals():
-    assert choices("VIT_B", ["ViT-B", "ViT-L"]) == "did you mean 'ViT-B'? choose from ViT-B, ViT-L"
-    assert choices("xyz", ["ViT-B", "ViT-L"]) == "choose from ViT-B, ViT-L"
-    assert choices("xyz", iter(["a"])) == "choose from a"
+    assert suggest("VIT_B", ["ViT-B", "ViT-L"]) == "did you mean 'ViT-B'? choose from ViT-B, ViT-L"
+    assert suggest("xyz", ["ViT-B", "ViT-L"]) == "choose from ViT-B, ViT-L"
+    assert suggest("xyz", iter(["a"])) == "choose from a"
 
 
 def test_default_split_is_to_train_on():
@@ -116,11 +116,11 @@ def test_what_is_not_installed_says_how_to_get_it(monkeypatch):
 
 def test_what_is_asked_for(tmp_path):
     """A command has a size for any data, which counts where there are pictures."""
-    assert asked("emoji", size=32, language="de") == {"size": 32, "language": "de"}
-    assert asked("scenes") == {}
+    assert given_options("emoji", size=32, language="de") == {"size": 32, "language": "de"}
+    assert given_options("scenes") == {}
     (tmp_path / "captions.csv").write_text("image,caption\n")
-    assert asked(tmp_path, size=32, skip_bad=True) == {"size": 32, "skip_bad": True}
+    assert given_options(tmp_path, size=32, skip_bad=True) == {"size": 32, "skip_bad": True}
     for name in ("testing_list.txt", "validation_list.txt"):  # of Speech Commands
         (tmp_path / name).touch()
-    assert asked(tmp_path, size=32, skip_bad=True) == {"skip_bad": True}
-    refused("no data set and no folder 'emojis'; did you mean 'emoji'", asked, "emojis", size=32)
+    assert given_options(tmp_path, size=32, skip_bad=True) == {"skip_bad": True}
+    refused("no data set and no folder 'emojis'; did you mean 'emoji'", given_options, "emojis", size=32)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from testing_tools import Listed, close, refused
 
-from mmlearn.data import Alternate, Batches, Collate, InTurn, Tokenizer, load
+from mmlearn.data import Batches, Collate, RoundRobin, TaskSampler, Tokenizer, load
 from mmlearn.data.fields import (
     Answers,
     Image,
@@ -148,7 +148,7 @@ def noted(name):
 
 @pytest.mark.parametrize("shares", [None, (0.2, 0.5, 0.3), (1, 0, 1)])
 def test_steps_serve_each_collation_as_often_as_its_share_says(shares):
-    collate = Alternate([noted("a"), noted("b"), noted("c")], shares)
+    collate = TaskSampler([noted("a"), noted("b"), noted("c")], shares)
     counts = Counter(next(iter(collate.at(step)([0]))) for step in range(3000))
     for name, share in zip("abc", shares or (1, 1, 1)):
         share = share / sum(shares or (1, 1, 1))
@@ -159,12 +159,12 @@ def test_which_one_is_a_function_of_seed_and_step():
     """So that all processes serve the same objective, and a resumed run goes on."""
 
     def served(seed):
-        collate = pickle.loads(pickle.dumps(Alternate([dict, list, set], seed=seed)))
+        collate = pickle.loads(pickle.dumps(TaskSampler([dict, list, set], seed=seed)))
         return [collate.at(step) for step in range(40)]
 
     assert served(0) == served(0) != served(1)
     batches = [
-        Batches(Listed(range(40)), Alternate([noted("a"), noted("b")]), 4, rank=rank, world=2) for rank in (0, 1)
+        Batches(Listed(range(40)), TaskSampler([noted("a"), noted("b")]), 4, rank=rank, world=2) for rank in (0, 1)
     ]
     parts = [[next(iter(one[step])) for step in range(30)] for one in batches]
     assert parts[0] == parts[1]
@@ -172,7 +172,7 @@ def test_which_one_is_a_function_of_seed_and_step():
 
 
 def test_a_collation_may_have_a_data_set_of_its_own():
-    collate = Alternate([noted("main"), noted("other")], sources=(None, "other"))
+    collate = TaskSampler([noted("main"), noted("other")], sources=(None, "other"))
     data = {None: Listed(range(12)), "other": Listed(range(100, 108))}
     batches, seen = Batches(data, collate, 4), {"main": set(), "other": set()}
     for step in range(200):
@@ -194,7 +194,7 @@ def test_a_collation_may_have_a_data_set_of_its_own():
     ],
 )
 def test_shares_and_sources_are_one_a_collation(options, says):
-    refused(says, Alternate, [noted("a")] * 3, **options)
+    refused(says, TaskSampler, [noted("a")] * 3, **options)
 
 
 def test_samples_may_be_changed_before_they_are_read(tokenizer):
@@ -205,15 +205,15 @@ def test_samples_may_be_changed_before_they_are_read(tokenizer):
 
 def test_tables_are_taken_in_turn_by_rows():
     one, two = {"x": torch.arange(10)}, {"y": torch.arange(20).view(10, 2), "z": torch.arange(10) > 4}
-    turns = InTurn([one, two])
+    turns = RoundRobin([one, two])
     assert torch.equal(turns.at(0)([3, 1])["x"], torch.tensor([3, 1]))
     assert set(turns.at(1)([0])) == {"y", "z"}
     assert torch.equal(turns.at(3)([7, 2])["y"], torch.tensor([[14, 15], [4, 5]]))
     assert set(turns.at(10)([0])) == {"x"}
-    assert set(InTurn([one, two, {"w": one["x"]}]).at(5)([0])) == {"w"}
-    batches = Batches(range(10), InTurn([one]), batch_size=5, seed=1)
+    assert set(RoundRobin([one, two, {"w": one["x"]}]).at(5)([0])) == {"w"}
+    batches = Batches(range(10), RoundRobin([one]), batch_size=5, seed=1)
     seen = torch.cat([batch["x"] for batch, _ in zip(batches, range(2))])
     assert sorted(seen.tolist()) == list(range(10))  # each sample once an epoch
     assert torch.equal(turns([3])["x"], turns.at(0)([3])["x"])
-    refused("no table was given", InTurn, [])
-    refused("got \\[9, 10\\] rows", InTurn, [one, {"y": torch.arange(9)}])
+    refused("no table was given", RoundRobin, [])
+    refused("got \\[9, 10\\] rows", RoundRobin, [one, {"y": torch.arange(9)}])

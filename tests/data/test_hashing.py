@@ -1,4 +1,4 @@
-"""Random numbers by their place: against SplitMix64 in plain integers, itself held to published numbers."""
+"""Random numbers by their position: against SplitMix64 in plain integers, itself held to published numbers."""
 
 import os
 
@@ -133,9 +133,9 @@ def test_marks_of_files(tmp_path):
     before = new(big)
     for content in (b"two", b"one ", b""):
         new(content)
-    for place in (0, ENDS - 1, 2 * ENDS, 3 * ENDS - 1):
+    for position in (0, ENDS - 1, 2 * ENDS, 3 * ENDS - 1):
         changed = bytearray(big)
-        changed[place] ^= 1
+        changed[position] ^= 1
         new(changed)
     (tmp_path / "moved").write_bytes(big)
     os.utime(tmp_path / "moved", (0, 0))

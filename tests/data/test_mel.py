@@ -1,4 +1,4 @@
-"""The log-mel spectrogram has its pitches and times in the right places, and padding changes none of them."""
+"""The log-mel spectrogram has its pitches and times in the right positions, and padding changes none of them."""
 
 import math
 
@@ -8,7 +8,7 @@ import torchaudio
 from testing_tools import close
 from torchaudio.functional import mask_along_axis
 
-from mmlearn.data.mel import FLOOR, LogMel, mel_picture, spec_augment
+from mmlearn.data.mel import FLOOR, LogMel, mel_image, spec_augment
 from mmlearn.data.readers.sound import RATE
 
 SILENCE = math.log(FLOOR)
@@ -209,14 +209,14 @@ def test_tiny_clips():
 # Pictures.
 
 
-def test_a_picture_of_a_sound():
+def test_a_image_of_a_sound():
     time = torch.arange(RATE) / RATE
     low = torch.sin(2 * math.pi * 300 * time) * (time < 0.5)
-    picture = mel_picture(0.5 * low, 32)
-    assert picture.shape == (3, 32, 32)
-    assert picture.min() >= 0
-    assert picture.max() <= 1
-    assert picture[0, 16:, :15].max() > 0.9  # low and early: below, on the left
-    assert picture[0, :16, :15].mean() < picture[0, 16:, :15].mean()
-    assert picture[0, :, 18:].max() < 0.1
-    assert mel_picture(torch.zeros(500)).max() == 0
+    image = mel_image(0.5 * low, 32)
+    assert image.shape == (3, 32, 32)
+    assert image.min() >= 0
+    assert image.max() <= 1
+    assert image[0, 16:, :15].max() > 0.9  # low and early: below, on the left
+    assert image[0, :16, :15].mean() < image[0, 16:, :15].mean()
+    assert image[0, :, 18:].max() < 0.1
+    assert mel_image(torch.zeros(500)).max() == 0

@@ -4,17 +4,17 @@ import wave
 
 import pytest
 from small_coco import write_coco
-from testing_tools import captioned, picture_file, refused, write_tar
+from testing_tools import captioned, image_file, refused, write_tar
 
 from mmlearn.data import own_pairs, without_boxes
-from mmlearn.data.readers.pictures import ImageText
+from mmlearn.data.readers.images import ImageText
 
 
 def folder(root):
     root.mkdir()
     lines = ["image,caption"]
     for i in range(40):
-        (root / f"{i}.png").write_bytes(picture_file((9, 7), (i, 0, 0)))
+        (root / f"{i}.png").write_bytes(image_file((9, 7), (i, 0, 0)))
         lines.append(f"{i}.png,field {i}")
     (root / "captions.csv").write_text("\n".join(lines))
     return root
@@ -24,7 +24,7 @@ def shards(root):
     pytest.importorskip("webdataset")
     root.mkdir()
     for shard in range(2):
-        pairs = ((f"{i:06}", picture_file((9, 7), (i, 0, 0)), f"field {i}") for i in range(shard, 60, 2))
+        pairs = ((f"{i:06}", image_file((9, 7), (i, 0, 0)), f"field {i}") for i in range(shard, 60, 2))
         write_tar(root / f"{shard:05}.tar", captioned(pairs))
     return root
 

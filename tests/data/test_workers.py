@@ -15,7 +15,7 @@ from mmlearn.data.fields import Clusters, Image, LogMel, MaskedTokens, MatchLabe
 from mmlearn.layers.config import Config
 
 
-def picture(i):
+def image(i):
     buffer = io.BytesIO()
     Drawing.effect_noise((12, 12), 20 + 10 * i).save(buffer, "PNG")
     return buffer.getvalue()
@@ -24,7 +24,7 @@ def picture(i):
 def folder(path):
     lines = [{"image": f"{i}.png", "caption": f"picture {i % 5}", "split": "train"} for i in range(8)]
     for i in range(8):
-        (path / f"{i}.png").write_bytes(picture(i))
+        (path / f"{i}.png").write_bytes(image(i))
     (path / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))
     return load(path, size=16)
 
@@ -33,7 +33,7 @@ def coco(path):
     from mmlearn.data.readers.coco import CocoCaptions
 
     for i in range(4):
-        (path / f"{i}.png").write_bytes(picture(i))
+        (path / f"{i}.png").write_bytes(image(i))
     images = [{"id": i, "file_name": f"{i}.png"} for i in range(4)]
     annotations = [{"id": 10 + i, "image_id": i % 4, "caption": f"caption {i}"} for i in range(8)]
     (path / "captions.json").write_text(json.dumps({"images": images, "annotations": annotations}))
@@ -46,7 +46,7 @@ def shards(path):
 
     with tarfile.open(path / "0.tar", "w") as archive:
         for i in range(8):
-            for name, content in ((f"{i}.png", picture(i)), (f"{i}.txt", f"caption {i}".encode())):
+            for name, content in ((f"{i}.png", image(i)), (f"{i}.txt", f"caption {i}".encode())):
                 member = tarfile.TarInfo(name)
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))

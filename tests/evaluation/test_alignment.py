@@ -13,8 +13,8 @@ from mmlearn.evaluation import (
     frames_within,
     hits_and_misses,
     mass_ratio,
+    modality_accuracy,
     modality_gap,
-    modality_told,
     occlude,
     occlusion_check,
     on_grid,
@@ -175,7 +175,7 @@ def test_a_head_chosen_on_one_split_is_no_better_than_chance_on_another_if_none_
 # Occlusion.
 
 
-def pictures():
+def images():
     """Two dark pictures, each with a bright object in the upper left and one in the lower right quarter."""
     image = torch.full((2, 3, 12, 12), 0.1)
     image[:, :, 1:5, 1:5] = torch.tensor([0.9, 0.5]).view(2, 1, 1, 1)
@@ -188,7 +188,7 @@ def pictures():
 
 
 def test_occlusion_paints_in_the_colour_of_the_ground():
-    image, masks = pictures()
+    image, masks = images()
     before = image.clone()
     painted = occlude(image, masks["named"])
     assert torch.equal(image, before)
@@ -203,19 +203,19 @@ def test_occlusion_paints_in_the_colour_of_the_ground():
 
 
 def test_a_model_that_looks_at_the_named_object_loses_by_it_alone():
-    image, masks = pictures()
+    image, masks = images()
     drop = occlusion_check(lambda x: x[:, :, 1:5, 1:5].mean((1, 2, 3)), image, masks)
     assert drop == pytest.approx({"named": (0.8 + 0.4) / 2, "other": 0, "ground": 0, "nothing": 0}, abs=1e-6)
 
 
 def test_a_model_that_looks_elsewhere_is_found_out():
-    image, masks = pictures()
+    image, masks = images()
     drop = occlusion_check(lambda x: x[:, 0, 8, 8], image, masks)
     assert drop == pytest.approx({"named": 0, "other": 0.6, "ground": 0, "nothing": 0}, abs=1e-6)
 
 
 def test_a_model_that_looks_at_nothing_and_one_that_looks_everywhere():
-    image, masks = pictures()
+    image, masks = images()
     assert set(occlusion_check(lambda x: torch.full((2,), 3.0), image, masks).values()) == {0}
     drop = occlusion_check(lambda x: x.mean((1, 2, 3)), image, masks)
     assert drop["named"] == pytest.approx(16 / 144 * 0.6, abs=1e-6)
@@ -226,7 +226,7 @@ def test_a_model_that_looks_at_nothing_and_one_that_looks_everywhere():
 def test_scores_are_taken_without_gradients():
     weight = torch.ones((), requires_grad=True)
     seen = []
-    image, masks = pictures()
+    image, masks = images()
     occlusion_check(lambda x: (seen.append((weight * x).requires_grad), x.mean((1, 2, 3)))[1], image, masks)
     assert seen == [False] * 5
 
@@ -265,21 +265,21 @@ def test_modality_gap():
 def test_a_modality_is_told_by_the_nearest_mean(modalities):
     generator = torch.Generator().manual_seed(modalities)
     cloud = torch.randn(4001, modalities, 5, generator=generator)
-    assert abs(modality_told(cloud) - 1 / modalities) < 0.03  # all from one cloud
+    assert abs(modality_accuracy(cloud) - 1 / modalities) < 0.03  # all from one cloud
     corners = 20 * torch.eye(5)[:modalities]
-    assert modality_told(cloud + corners) == 1
+    assert modality_accuracy(cloud + corners) == 1
     half = cloud + 20 * torch.eye(5)[0] * torch.eye(modalities)[0][:, None]  # only the first can be told
-    assert abs(modality_told(half) - 2 / modalities) < 0.03
+    assert abs(modality_accuracy(half) - 2 / modalities) < 0.03
     means, told = (cloud + corners / 10)[:2000].mean(0), (cloud + corners / 10)[2000:]
     by_hand = torch.stack([(told - mean).norm(dim=-1) for mean in means], -1).argmin(-1)
     right = (by_hand == torch.arange(modalities)).double().mean()
-    assert modality_told(cloud + corners / 10) == pytest.approx(float(right), abs=1e-4)
+    assert modality_accuracy(cloud + corners / 10) == pytest.approx(float(right), abs=1e-4)
 
 
 def test_a_modality_is_not_told_from_a_single_row():
-    assert modality_told(torch.tensor([[[0.0], [9.0]], [[1.0], [8.0]]])) == 1
+    assert modality_accuracy(torch.tensor([[[0.0], [9.0]], [[1.0], [8.0]]])) == 1
     with pytest.raises(ValueError, match="there is 1 row"):
-        modality_told(torch.zeros(1, 2, 3))
+        modality_accuracy(torch.zeros(1, 2, 3))
 
 
 def test_pair_alignment():
@@ -298,6 +298,6 @@ def test_uniformity():
         for j in range(i)
     ]
     assert uniformity(one) == pytest.approx(math.log(sum(potentials) / len(potentials)), rel=1e-5)
-    assert uniformity(one[:1].expand(6, 5)) == 0  # all in one place
+    assert uniformity(one[:1].expand(6, 5)) == 0  # all in one position
     assert uniformity(torch.tensor([[1.0, 0], [-1, 0]])) == pytest.approx(-8)
     assert uniformity(unit(400, 64)) < uniformity(unit(400, 2)) < -1

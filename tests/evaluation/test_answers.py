@@ -12,9 +12,9 @@ from mmlearn.evaluation.answers import (
     Predictions,
     compare_priors,
     entailment_accuracy,
+    image_gain,
     nlvr_accuracy,
     official_scores,
-    picture_gain,
     predict,
     prior_guesses,
     prior_shift,
@@ -178,24 +178,24 @@ def test_predict(batch_size, training):
 
 
 @pytest.mark.parametrize("soft", [False, True])
-def test_what_the_picture_adds_by_kind(soft):
+def test_what_the_image_adds_by_kind(soft):
     guess, answer, kind = random_answers()
     label = torch.rand(60, 5) if soft else answer
     sees, blind = Predictions(answer, label), Predictions(guess, label)
-    got = picture_gain(sees, blind, kind)
+    got = image_gain(sees, blind, kind)
     one, other = vqa_accuracy(*sees, kind), vqa_accuracy(*blind, kind)
     assert list(got) == list(one)
     for name, row in got.items():
         assert row == pytest.approx({"sees": one[name], "blind": other[name], "gain": one[name] - other[name]})
-    assert picture_gain(sees, blind) == {"accuracy": got["accuracy"]}
-    assert picture_gain(sees, sees)["accuracy"]["gain"] == 0
+    assert image_gain(sees, blind) == {"accuracy": got["accuracy"]}
+    assert image_gain(sees, sees)["accuracy"]["gain"] == 0
 
 
 def test_the_blind_must_be_asked_the_same():
     guess, answer, _ = random_answers()
     for other in (answer.flip(0), answer[1:]):
         with pytest.raises(ValueError, match="the same questions in the same order"):
-            picture_gain(Predictions(guess, answer), Predictions(guess, other))
+            image_gain(Predictions(guess, answer), Predictions(guess, other))
 
 
 # Priors.
@@ -273,7 +273,7 @@ def test_a_system_that_looks_loses_by_being_blind():
             system.loss(batch_seen)["vqa"].backward()
             optimizer.step()
         said[name] = Predictions(system(**batch_seen).argmax(-1), answer)
-    accuracy = picture_gain(**said)["accuracy"]
+    accuracy = image_gain(**said)["accuracy"]
     assert accuracy["sees"] > 0.95
     common = vqa_accuracy(prior_guesses(["q"] * 64, ["q"] * 64, answer), answer)["accuracy"]
     close(torch.tensor(accuracy["blind"]), torch.tensor(common))

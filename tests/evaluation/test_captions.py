@@ -15,7 +15,7 @@ from mmlearn.evaluation.captions import (
     check_facts,
     cider_d,
     cider_d_of_each,
-    rarity,
+    document_frequency,
     rouge_l,
     stated_facts,
     well_formed,
@@ -24,7 +24,7 @@ from mmlearn.evaluation.captions import (
 WORDS = ["a", "the", "red", "blue", "large", "small", "star", "ring", "left", "right", "above", "of", "is"]
 
 
-def corpus(seed, pictures=12, empty=True):
+def corpus(seed, images=12, empty=True):
     """Random texts; candidates are at times a reference, a part of one, one word, or nothing."""
     draw = random.Random(seed)
 
@@ -32,7 +32,7 @@ def corpus(seed, pictures=12, empty=True):
         return " ".join(draw.choice(WORDS) for _ in range(draw.randint(least, most)))
 
     candidates, references = [], []
-    for i in range(pictures):
+    for i in range(images):
         texts = [text() for _ in range(draw.randint(1, 5))]
         words = texts[0].split()
         candidates.append(
@@ -51,7 +51,7 @@ def published(measure, candidates, references):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_as_pycocoevalcap(seed):
-    given = corpus(seed, pictures=1 + 5 * seed)
+    given = corpus(seed, images=1 + 5 * seed)
     for n, expected in enumerate(published(Bleu(4), *given), start=1):
         assert bleu(*given, n=n) == pytest.approx(expected, rel=1e-9)
     assert rouge_l(*given) == pytest.approx(published(Rouge(), *given), rel=1e-9)
@@ -86,7 +86,7 @@ def test_what_is_written_already_is_best():
         assert measure(worse, alone) < measure(same, alone)
 
 
-def test_the_order_of_pictures_and_of_references_changes_nothing():
+def test_the_order_of_images_and_of_references_changes_nothing():
     candidates, references = corpus(3)
     back = candidates[::-1], [texts[::-1] for texts in references[::-1]]
     for measure in (bleu, rouge_l, cider_d):
@@ -104,14 +104,14 @@ def test_what_cannot_be():
 
 def test_each_caption_as_pycocoevalcap():
     """Its scorer also gives one number a picture; and with the rarity of a corpus a few of them are judged alike."""
-    candidates, references = corpus(5, pictures=20)
+    candidates, references = corpus(5, images=20)
     texts, said = dict(enumerate(references)), {i: [text] for i, text in enumerate(candidates)}
     expected = Cider().compute_score(texts, said)[1]
     each = cider_d_of_each(candidates, references)
     assert each == pytest.approx(list(expected), rel=1e-9, abs=1e-12)
-    rare = rarity(references)
+    rare = document_frequency(references)
     assert rare.count == 20
-    assert rare.pictures["red",] == sum(any("red" in text.split() for text in texts) for texts in references)
+    assert rare.images["red",] == sum(any("red" in text.split() for text in texts) for texts in references)
     assert cider_d_of_each(candidates[3:6], references[3:6], rare) == each[3:6]
     assert cider_d_of_each(candidates[3:6], references[3:6]) != each[3:6]
     refused("got 2 candidates and 1", cider_d_of_each, ["a", "b"], [["a"]], rare)

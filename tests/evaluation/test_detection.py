@@ -6,8 +6,8 @@ import pytest
 import torch
 from testing_tools import refused
 
-from mmlearn.evaluation.detection import average_precision, detected, found_of
-from mmlearn.objectives.boxes import middles
+from mmlearn.evaluation.detection import average_precision, detection_precision, match_detections
+from mmlearn.objectives.boxes import corners_to_centers
 
 
 def test_average_precision_by_hand():
@@ -22,12 +22,12 @@ def test_average_precision_by_hand():
 def test_each_object_is_found_once_by_the_surest():
     truth = torch.tensor([[0.0, 0.0, 0.4, 0.4], [0.5, 0.5, 0.9, 0.9]])
     boxes = truth[[0, 0, 1]] + torch.tensor([[0.02] * 4, [0.0] * 4, [0.3] * 4])
-    assert found_of(boxes, torch.tensor([0.9, 0.8, 0.7]), truth).tolist() == [True, False, False]
-    assert found_of(boxes, torch.tensor([0.8, 0.9, 0.7]), truth).tolist() == [False, True, False]
-    assert not found_of(boxes, torch.ones(3), truth[:0]).any()
+    assert match_detections(boxes, torch.tensor([0.9, 0.8, 0.7]), truth).tolist() == [True, False, False]
+    assert match_detections(boxes, torch.tensor([0.8, 0.9, 0.7]), truth).tolist() == [False, True, False]
+    assert not match_detections(boxes, torch.ones(3), truth[:0]).any()
 
 
-def test_a_perfect_detector_has_one_and_is_worse_on_other_pictures():
+def test_a_perfect_detector_has_one_and_is_worse_on_other_images():
     generator = torch.Generator().manual_seed(0)
     corner = torch.rand(6, 3, 2, generator=generator) * 0.6
     truth = torch.cat([corner, corner + 0.2], -1)
@@ -35,8 +35,8 @@ def test_a_perfect_detector_has_one_and_is_worse_on_other_pictures():
     real = torch.arange(3) < torch.tensor([3, 2, 3, 1, 3, 2])[:, None]
     batch = {"object_classes": classes, "boxes": truth, "object_mask": real}
     logits = torch.nn.functional.one_hot(torch.where(real, classes, 4), 5) * 9.0
-    output = SimpleNamespace(class_logits=logits, boxes=middles(truth))
+    output = SimpleNamespace(class_logits=logits, boxes=corners_to_centers(truth))
     run = SimpleNamespace(plain=lambda samples, name: batch, read=lambda rows, what: what(output, rows))
-    (row,) = detected(run, range(6)).values()
+    (row,) = detection_precision(run, range(6)).values()
     assert row["obtained"] == pytest.approx(1)
     assert row["chance"] < 0.3

@@ -15,8 +15,8 @@ from mmlearn.evaluation.grounding import (
     box_scores,
     grad_cam,
     gradient_maps,
-    highest,
     iou,
+    peak_positions,
     phrase_maps,
     referring_accuracy,
     region_occlusion_check,
@@ -52,7 +52,7 @@ def test_iou_counts_cells(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_iou_is_symmetric_and_knows_no_scale_or_place(seed):
+def test_iou_is_symmetric_and_knows_no_scale_or_position(seed):
     one, other = cell_boxes(40, 9, seed), cell_boxes(40, 9, seed + 50)
     expected = iou(one, other)
     assert ((expected >= 0) & (expected <= 1)).all()
@@ -136,7 +136,7 @@ def test_what_does_not_hang_together_is_left_out():
     close(box_of_map(maps.flatten(1), (5, 6)), torch.tensor([[5 / 6, 4 / 5, 1, 1]]))
 
 
-def test_a_map_that_knows_nothing_is_the_whole_picture():
+def test_a_map_that_knows_nothing_is_the_whole_image():
     for value in (0.0, 0.25):
         close(box_of_map(torch.full((2, 12), value), (3, 4)), torch.tensor([[0.0, 0, 1, 1]]).expand(2, 4))
 
@@ -372,10 +372,10 @@ def test_phrase_maps_are_those_of_the_last_word_of_each_phrase(heads):
         assert torch.equal(got[i], maps["a"][sample, :, token])
 
 
-def test_highest_is_one_place_a_row():
+def test_highest_is_one_position_a_row():
     maps = torch.rand(9, 5, generator=seeded())
     maps[3] = 0.5
-    got = highest(maps)
+    got = peak_positions(maps)
     assert (got.sum(1) == 1).all()
     assert torch.equal(got.int().argmax(1), torch.tensor([row.index(max(row)) for row in maps.tolist()]))
 

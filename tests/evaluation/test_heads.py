@@ -5,13 +5,13 @@ import torch
 from testing_tools import refused
 
 from mmlearn.evaluation.heads import (
-    Places,
+    HeadTargets,
     best_head,
-    even_share,
     head_shares,
     matching_bracket,
     previous_token,
     same_token,
+    uniform_share,
 )
 
 TOKENS = torch.tensor([[1, 5, 6, 5, 2, 0], [1, 7, 7, 8, 4, 2]])
@@ -29,10 +29,10 @@ def test_where_the_token_before_stands():
     assert torch.equal(causal.may, may.tril())
 
 
-@pytest.mark.parametrize(("causal", "places"), [(False, [[1, 3], [3, 1]]), (True, [[3, 1]])])
-def test_where_the_same_token_stands(causal, places):
+@pytest.mark.parametrize(("causal", "positions"), [(False, [[1, 3], [3, 1]]), (True, [[3, 1]])])
+def test_where_the_same_token_stands(causal, positions):
     may, should = same_token(TOKENS, MASK, causal=causal)
-    assert should[0].nonzero().tolist() == places
+    assert should[0].nonzero().tolist() == positions
     assert not may.diagonal(dim1=1, dim2=2).any()
     assert not (should & ~may).any()
     texts = torch.tensor([[1, 4, 1, 4, 0, 0]])
@@ -48,13 +48,13 @@ def test_before_a_bracket_is_closed_its_partner_is_to_be_found():
 
 
 def test_shares_of_heads():
-    places = same_token(TOKENS, MASK)
-    right = places.should.float()
-    wrong = (places.may & ~places.should).float()
+    positions = same_token(TOKENS, MASK)
+    right = positions.should.float()
+    wrong = (positions.may & ~positions.should).float()
     itself = torch.eye(6).expand(2, 6, 6) + 0.5 * right  # where it may not look, it is not counted
     half = torch.where(torch.arange(2)[:, None, None] == 0, right, wrong)
     maps = [torch.stack([right, wrong], 1), torch.stack([itself, half], 1)]
-    assert head_shares(maps, places).tolist() == [[1, 0], [1, 0.5]]
+    assert head_shares(maps, positions).tolist() == [[1, 0], [1, 0.5]]
     assert best_head(torch.tensor([[0.1, 0.2], [0.9, 0.3]])) == (1, 0)
 
 
@@ -63,9 +63,9 @@ def test_an_even_head():
     may[0, 1, 2:] = False
     should = torch.zeros(1, 3, 4, dtype=torch.bool)
     should[0, 0, :3] = should[0, 1, 0] = True  # the third query is not asked
-    assert even_share(Places(may, should)) == pytest.approx((3 / 4 + 1 / 2) / 2)
+    assert uniform_share(HeadTargets(may, should)) == pytest.approx((3 / 4 + 1 / 2) / 2)
 
 
 def test_nothing_to_look_at():
-    places = Places(torch.ones(1, 2, 2, dtype=torch.bool), torch.zeros(1, 2, 2, dtype=torch.bool))
-    refused("No query has a right place", head_shares, [torch.ones(1, 1, 2, 2)], places)
+    positions = HeadTargets(torch.ones(1, 2, 2, dtype=torch.bool), torch.zeros(1, 2, 2, dtype=torch.bool))
+    refused("No query has a right position", head_shares, [torch.ones(1, 1, 2, 2)], positions)

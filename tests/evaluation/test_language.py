@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mmlearn.evaluation import pseudo_losses, token_losses
+from mmlearn.evaluation import pseudo_log_likelihood_losses, token_losses
 
 
 def test_losses_of_tokens():
@@ -24,7 +24,7 @@ def test_each_token_alone_is_hidden():
         read.append(rows)
         return table.expand(len(rows), 4, 7) + rows.sum(1)[:, None, None] * torch.arange(7)
 
-    found = pseudo_losses(model, tokens, mask_token=3)
+    found = pseudo_log_likelihood_losses(model, tokens, mask_token=3)
     assert read[0].tolist() == [[3, 5, 4, 6], [4, 3, 4, 6], [4, 5, 3, 6], [4, 5, 4, 3]]
     assert not found.requires_grad
     assert tokens.tolist() == [4, 5, 4, 6]

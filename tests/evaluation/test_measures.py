@@ -13,11 +13,11 @@ from torch import nn
 from mmlearn.data import Tokenizer, load
 from mmlearn.data.fields import (
     Answers,
-    HiddenSpans,
     Image,
     Labels,
-    Polluted,
+    PollutedTriples,
     Regions,
+    SpanCorruption,
     SwappedSegments,
     Tokens,
     Waveform,
@@ -76,11 +76,11 @@ def run_of(system, *fields, learns=None):
     return Run("toy", recipe, system, known, recipe.stage(), tuple(recipe.stage().objectives()))
 
 
-def balls(numbers, pictures=None):
+def balls(numbers, images=None):
     """Captions of these colours, each beside a picture so bright, or as bright as its colour's number."""
     return [
-        SimpleNamespace(image=torch.full((3, 8, 8), picture / 100), caption=f"a {COLOURS[number]} ball")
-        for number, picture in zip(numbers, numbers if pictures is None else pictures)
+        SimpleNamespace(image=torch.full((3, 8, 8), image / 100), caption=f"a {COLOURS[number]} ball")
+        for number, image in zip(numbers, numbers if images is None else images)
     ]
 
 
@@ -92,18 +92,18 @@ def random_numbers(n, most=4):
 
 
 @pytest.mark.parametrize("tokenwise", [False, True])
-def test_retrieval_is_that_of_different_pictures_and_texts(tokenwise):
+def test_retrieval_is_that_of_different_images_and_texts(tokenwise):
     """Against the similarities of all pictures and texts, and chance by counting in how many ways a query misses."""
-    numbers, pictures = [0, 1, 2, 3, 1, 0, 2], [5, 6, 7, 5, 6, 8, 9]
+    numbers, images = [0, 1, 2, 3, 1, 0, 2], [5, 6, 7, 5, 6, 8, 9]
     table = nn.functional.normalize(torch.randn(2, 10, 6), dim=-1)
     system = Toy(
         encode_image=lambda image: spread(table[0, bright(image)], tokenwise * 3),
         encode_text=lambda tokens, mask: spread(table[1, named(tokens)], tokenwise * mask.shape[1]),
     )
-    rows = of.retrieval("image", "text")(run_of(system.train()), balls(numbers, pictures))
+    rows = of.retrieval("image", "text")(run_of(system.train()), balls(numbers, images))
     assert system.training
     shown, said = [5, 6, 7, 8, 9], [0, 1, 2, 3]
-    positives = torch.tensor([[(p, n) in {*zip(pictures, numbers)} for n in said] for p in shown])
+    positives = torch.tensor([[(p, n) in {*zip(images, numbers)} for n in said] for p in shown])
     similarity = table[0, shown] @ table[1, said].T
     expected = retrieval(similarity, positives=positives)
     for name, right in (("image to text", positives), ("text to image", positives.T)):
@@ -159,13 +159,13 @@ def test_sounds_find_texts():
     assert rows["audio to text R@1 of 4"] == rows["text to audio R@1 of 4"] == {"obtained": 1, "chance": 0.25}
 
 
-@pytest.mark.parametrize("measure", [of.retrieval("image", "text"), of.matching])
+@pytest.mark.parametrize("measure", [of.retrieval("image", "text"), of.matching_accuracy])
 def test_one_caption_is_nothing_to_choose_from(measure):
     with pytest.raises(ValueError, match="needs at least two different captions, and these samples have one"):
         measure(run_of(Toy()), balls([1, 1, 1], [1, 2, 3]))
 
 
-# Words and their places.
+# Words and their positions.
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +231,7 @@ def test_matching_by_one_that_knows_and_one_that_always_says_yes(knows):
         return {"match_logits": torch.eye(2)[(number == named(tokens)).long() if knows else torch.ones_like(number)]}
 
     system = Toy(says=says).train()
-    rows = of.matching(run_of(system), balls(random_numbers(100)))
+    rows = of.matching_accuracy(run_of(system), balls(random_numbers(100)))
     assert system.training
     assert system.modes == {(False, False)}
     obtained = [1, 1, 1] if knows else [0.5, 1, 0]
@@ -239,17 +239,17 @@ def test_matching_by_one_that_knows_and_one_that_always_says_yes(knows):
     assert rows == {name: {"obtained": value, "chance": 0.5} for name, value in zip(names, obtained)}
 
 
-@pytest.mark.parametrize("by_place", [False, True])
-def test_masked_words_that_the_picture_tells(by_place):
-    """Whether a system gives logits at all places, or on being asked for some."""
+@pytest.mark.parametrize("by_position", [False, True])
+def test_masked_words_that_the_image_tells(by_position):
+    """Whether a system gives logits at all positions, or on being asked for some."""
     logits, numbers = nn.functional.one_hot(torch.tensor(WORDS), 400).float(), random_numbers(100)
 
     def says(number, tokens):
         each = logits[number][:, None].expand(-1, tokens.shape[1], -1)
-        return {"token_logits": each} if by_place else {"token_logits": None, "tokens": each + 7}
+        return {"token_logits": each} if by_position else {"token_logits": None, "tokens": each + 7}
 
     system = Toy(says=says, token_logits=lambda tokens: tokens - 7)
-    rows = of.masked_words(run_of(system, RAW, Tokens(TOKENIZER, maskable=COLOURS)), balls(numbers))
+    rows = of.masked_word_accuracy(run_of(system, RAW, Tokens(TOKENIZER, maskable=COLOURS)), balls(numbers))
     chance = pytest.approx(max(Counter(numbers).values()) / 100)
     neighbours = sum(one == other for one, other in zip(numbers, [*numbers[-1:], *numbers])) / 100
     assert rows == {
@@ -258,7 +258,7 @@ def test_masked_words_that_the_picture_tells(by_place):
     }
     text = Toy(token_logits=system.token_logits)
     text.forward = lambda tokens: SimpleNamespace(**says(torch.zeros(len(tokens)).long(), tokens))
-    rows = of.masked_words(run_of(text, Tokens(TOKENIZER, maskable=COLOURS)), balls(numbers))
+    rows = of.masked_word_accuracy(run_of(text, Tokens(TOKENIZER, maskable=COLOURS)), balls(numbers))
     share = pytest.approx(numbers.count(0) / 100)
     assert rows == {"masked-word accuracy": {"obtained": share, "chance": chance}}
 
@@ -272,13 +272,13 @@ def test_next_words_are_those_behind_each():
     follows[tokens[:, : length - 1]] = tokens[:, 1:length]
     follows[tokens[0, 1]] = WORDS[2]
     says = Toy(says=lambda number, tokens: {"token_logits": nn.functional.one_hot(follows[tokens], 400).float()})
-    (row,) = of.next_words(run_of(says), balls(numbers)).values()
+    (row,) = of.next_token_accuracy(run_of(says), balls(numbers)).values()
     hard = (length - 2 + numbers.count(2) / 100) / (length - 1)
     assert row["obtained"] == pytest.approx(hard)
     assert row["chance"] == pytest.approx(1 / (length - 1))  # "ball", as any that every caption has
 
 
-def test_written_captions_beside_their_own_and_beside_the_next_picture(monkeypatch):
+def test_written_captions_beside_their_own_and_beside_the_next_image(monkeypatch):
     """A system that writes the colour of each picture, and one that only writes of scenes what is true."""
     numbers = [*range(4), *random_numbers(40)]
     texts = [f"a {COLOURS[number]} ball" for number in numbers]
@@ -287,9 +287,9 @@ def test_written_captions_beside_their_own_and_beside_the_next_picture(monkeypat
     monkeypatch.setattr(Toy, "generate", write, raising=False)
     writer.write = lambda image, most: TOKENIZER([f"a {COLOURS[number]} ball" for number in bright(image)])[0][:, 1:]
     run = run_of(writer)
-    assert of.written_captions(run, balls(numbers)) == {}  # its recipe does not say that it writes
+    assert of.caption_scores(run, balls(numbers)) == {}  # its recipe does not say that it writes
     run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, writes=True))
-    rows = of.written_captions(run, balls(numbers))
+    rows = of.caption_scores(run, balls(numbers))
     next_texts, references = [*texts[1:], texts[0]], [[text] for text in texts]
     assert rows["ROUGE-L of captions"] == {"obtained": 1, "chance": pytest.approx(rouge_l(next_texts, references))}
     assert rows["CIDEr-D of captions"]["chance"] == pytest.approx(cider_d(next_texts, references))
@@ -299,12 +299,12 @@ def test_written_captions_beside_their_own_and_beside_the_next_picture(monkeypat
     run = dataclasses.replace(run, fields={RAW: RAW, run.recipe.reads[1]: field})
     left = [scene.caption for scene in scenes]
     writer.write = lambda image, most: field.tokenizer([left.pop(0) for _ in image])[0][:, 1:]
-    row = of.written_captions(run, scenes)["stated facts that are true"]
+    row = of.caption_scores(run, scenes)["stated facts that are true"]
     assert row["obtained"] == 1
     assert row["chance"] < 0.5
 
 
-def test_answers_by_kind_and_beside_another_picture():
+def test_answers_by_kind_and_beside_another_image():
     answers, kinds = ("no", "yes", "two"), ("exist", "count")
     numbers, samples = random_numbers(90, 3), balls([0] * 90, random_numbers(90, 80))
     for i, (sample, number) in enumerate(zip(samples, numbers)):
@@ -312,7 +312,7 @@ def test_answers_by_kind_and_beside_another_picture():
         sample.image = torch.full((3, 8, 8), (i + 1) / 100)
     table = torch.eye(3)[[0, *numbers, *([0] * 9)]]
     objective = run_of(Toy(says=lambda number, tokens: {"answer_logits": table[number]}), learns=VQA)
-    rows = of.answers(objective, samples)
+    rows = of.answer_accuracy(objective, samples)
     for name, chosen in (("accuracy", range(90)), ("accuracy, count", range(0, 90, 3)),
                          ("accuracy, exist", [i for i in range(90) if i % 3])):  # fmt: skip
         of_kind = [[numbers[i] for i in chosen if (i % 3 == 0) == (kind == "count")] for kind in kinds]
@@ -321,7 +321,7 @@ def test_answers_by_kind_and_beside_another_picture():
     blind = sum(numbers[i] == numbers[i - 45] for i in range(90)) / 90
     assert rows.pop("answer accuracy, another picture")["obtained"] == pytest.approx(blind)
     assert rows == {}
-    assert of.answers(objective, balls([1, 2])) == {}
+    assert of.answer_accuracy(objective, balls([1, 2])) == {}
 
 
 def test_masked_regions_cost_what_the_system_says(scenes):
@@ -333,7 +333,7 @@ def test_masked_regions_cost_what_the_system_says(scenes):
 
     system = Toy(loss=loss)
     system.config = Classes()
-    rows = of.masked_regions(run_of(system, Regions(), learns=MRM), scenes)
+    rows = of.masked_region_losses(run_of(system, Regions(), learns=MRM), scenes)
     assert rows == {
         "masked regions, loss mrc": {"obtained": 2.5, "chance": pytest.approx(math.log(144))},
         "masked regions, loss mrfr": {"obtained": 7, "chance": None},
@@ -349,10 +349,10 @@ def test_classes_against_the_commonest():
     system = Toy()
     system.forward = lambda image: SimpleNamespace(logits=torch.eye(4)[bright(image).clamp(max=2)])
     names = tuple(f"a {colour} ball" for colour in COLOURS)
-    rows = of.classes("colours told")(run_of(system, RAW, Labels(names=names)), balls(numbers))
+    rows = of.class_accuracy("colours told")(run_of(system, RAW, Labels(names=names)), balls(numbers))
     right, common = 1 - numbers.count(3) / 100, max(Counter(numbers).values()) / 100
     assert rows == {"colours told": {"obtained": pytest.approx(right), "chance": pytest.approx(common)}}
-    assert of.most_common(torch.tensor([3, 1, 3, 2])) == 0.5
+    assert of.majority_share(torch.tensor([3, 1, 3, 2])) == 0.5
     assert of.row(torch.tensor(2)) == {"obtained": 2.0, "chance": None}
     close(torch.tensor(ln(4)(Config(), {})), torch.tensor(4.0).log())
 
@@ -387,7 +387,7 @@ def test_written_tokens_are_counted_where_they_are_real(right):
         return {"token_logits": torch.nn.functional.one_hot(guess.masked_fill(~real, 3), 9).float()}
 
     run = of_rows(Spoiler(says, right), {}, target=target, target_mask=real)
-    (row,) = of.rewritten(HiddenSpans())(run, []).values()
+    (row,) = of.target_token_accuracy(SpanCorruption())(run, []).values()
     assert row["obtained"] == float(right)
     assert row["chance"] == pytest.approx(3 / 5)  # always 6
 
@@ -400,7 +400,7 @@ def test_segments_are_told(right):
         return {"order_logits": torch.nn.functional.one_hot(label if right else 1 - label, 2).float()}
 
     run = of_rows(Spoiler(says, right), {}, order_label=label)
-    (row,) = of.segments_told(SwappedSegments(), "order_label", "order_logits")(run, []).values()
+    (row,) = of.segment_accuracy(SwappedSegments(), "order_label", "order_logits")(run, []).values()
     assert (row["obtained"], row["chance"]) == (float(right), 3 / 4)
 
 
@@ -413,7 +413,7 @@ def test_triples_are_told(right):
 
     run = of_rows(Spoiler(says, right), {}, polluted=polluted)
     run.system.contrast_head = torch.nn.Identity()
-    (row,) = of.triples_told(Polluted(words=True))(run, []).values()
+    (row,) = of.triple_accuracy(PollutedTriples(words=True))(run, []).values()
     assert (row["obtained"], row["chance"]) == (float(right), 2 / 4)
 
 
@@ -425,7 +425,7 @@ def test_replaced_words_are_told_among_the_real_ones(right):
     def says(given, right):
         return {"replaced_logits": torch.where(replaced == right, 2.0, -2.0), "replaced": replaced}
 
-    rows = of.replaced_words(of_rows(Spoiler(says, right), {"mask": mask}, token_label=replaced.long()), [])
+    rows = of.replaced_token_accuracy(of_rows(Spoiler(says, right), {"mask": mask}, token_label=replaced.long()), [])
     assert rows["words judged right"]["obtained"] == float(right)
     assert rows["words judged right"]["chance"] == 3 / 4
     assert rows["replaced words found"]["obtained"] == float(right)
@@ -439,8 +439,8 @@ def test_shuffled_words_are_told_among_the_others(right):
     def says(given, right):
         return {"shuffled_logits": torch.where(shuffled == right, 2.0, -2.0)}
 
-    rows = of.shuffled_words(of_rows(Spoiler(says, right), {"mask": mask}, shuffled=shuffled), [])
+    rows = of.shuffled_token_accuracy(of_rows(Spoiler(says, right), {"mask": mask}, shuffled=shuffled), [])
     assert (rows["words judged right"]["obtained"], rows["words judged right"]["chance"]) == (float(right), 1 / 2)
     assert rows["shuffled words found"]["obtained"] == float(right)
     nothing = of_rows(Spoiler(says, right), {"mask": mask}, shuffled=torch.zeros_like(mask))
-    assert of.shuffled_words(nothing, []).keys() == {"words judged right"}
+    assert of.shuffled_token_accuracy(nothing, []).keys() == {"words judged right"}

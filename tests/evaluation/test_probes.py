@@ -7,7 +7,14 @@ import pytest
 import torch
 from testing_tools import refused
 
-from mmlearn.evaluation import angle_errors, bag_of_words, left_out, linear_probe, nearest_neighbours, zero_shot
+from mmlearn.evaluation import (
+    angle_errors,
+    bag_of_words,
+    leave_one_out_prediction,
+    linear_probe,
+    nearest_neighbours,
+    zero_shot,
+)
 
 
 def blobs(n, classes=4, d=8, spread=0.1, seed=0):
@@ -133,7 +140,7 @@ def test_a_bag_of_words_counts_what_is_real_and_not_special():
 def test_each_row_is_predicted_from_the_others_by_ridge_regression():
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(7, width, generator=generator, dtype=torch.float64) for width in (4, 2))
-    weights = left_out(x, penalty=0.5)
+    weights = leave_one_out_prediction(x, penalty=0.5)
     assert (weights.diagonal() == 0).all()
     for i in range(7):
         others = [j for j in range(7) if j != i]
@@ -147,11 +154,11 @@ def test_what_is_linear_is_found_and_what_is_left_out_is_not_seen():
     angle = torch.arange(12) * 2 * math.pi / 12
     circle = torch.stack([angle.cos(), angle.sin()], 1)
     seen = circle @ torch.randn(2, 9, generator=torch.Generator().manual_seed(0))
-    assert angle_errors(left_out(seen, 1e-3) @ circle, circle).max() < 2
+    assert angle_errors(leave_one_out_prediction(seen, 1e-3) @ circle, circle).max() < 2
     other = circle.clone()
     other[3] = -other[3]
-    assert torch.equal((left_out(seen) @ other)[3], (left_out(seen) @ circle)[3])
-    refused("three or more; got 2", left_out, seen[:2])
+    assert torch.equal((leave_one_out_prediction(seen) @ other)[3], (leave_one_out_prediction(seen) @ circle)[3])
+    refused("three or more; got 2", leave_one_out_prediction, seen[:2])
 
 
 def test_angles_are_in_degrees_whatever_the_length():

@@ -12,8 +12,17 @@ from testing_tools import refused
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
-from mmlearn.evaluation import Embeddings, belongs, embed, first_seen, median_rank, recall_at, retrieval, similarity
-from mmlearn.evaluation.measures import by_name
+from mmlearn.evaluation import (
+    Embeddings,
+    embed,
+    matching_items,
+    median_rank,
+    recall_at,
+    retrieval,
+    similarity,
+    unique_ids,
+)
+from mmlearn.evaluation.measures import encode_modality
 from mmlearn.evaluation.retrieval import embed_each, ranks, similarity_both_ways
 
 
@@ -74,13 +83,13 @@ def test_a_model_that_always_says_the_same_gets_chance():
 
 def test_without_ties_ranks_are_those_of_a_sort():
     scores = torch.rand(200, 300, generator=torch.Generator().manual_seed(1))
-    place = scores.argsort(1, descending=True).argsort(1)[torch.arange(200), torch.arange(200)]
+    position = scores.argsort(1, descending=True).argsort(1)[torch.arange(200), torch.arange(200)]
     better, wrong, right = ranks(scores)
-    assert torch.equal(better, place.float())
+    assert torch.equal(better, position.float())
     assert wrong.sum() == 0
     assert (right == 1).all()
-    assert recall_at(7, scores) == pytest.approx(float((place < 7).float().mean()))
-    assert median_rank(scores) == pytest.approx(statistics.median((place + 1).tolist()))
+    assert recall_at(7, scores) == pytest.approx(float((position < 7).float().mean()))
+    assert median_rank(scores) == pytest.approx(statistics.median((position + 1).tolist()))
 
 
 def test_one_of_several_captions_is_enough():
@@ -182,13 +191,15 @@ def samples():
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
 @pytest.mark.parametrize("single", [True, False])
-def test_each_picture_text_and_sound_is_embedded_once(batch_size, single):
+def test_each_image_text_and_sound_is_embedded_once(batch_size, single):
     """With one vector each or one a token, and then what is behind a shorter text is no token."""
     system = Recorder(single).train()
     run, options = Running(system), {"batch_size": batch_size}
     got = embed(system, samples(), collate, **options)
     assert system.training
-    image, text, audio = (embed_each(run, samples(), name, by_name, **options) for name in ("image", "text", "audio"))
+    image, text, audio = (
+        embed_each(run, samples(), name, encode_modality, **options) for name in ("image", "text", "audio")
+    )
     for one in (got.image, image.embedding):
         assert one[..., 0].reshape(4, -1)[:, -1].tolist() == [3, 1, 0, 2]
     for one, mask in ((got.text, got.text_mask), (text.embedding, text.mask)):
@@ -206,16 +217,16 @@ def test_each_picture_text_and_sound_is_embedded_once(batch_size, single):
     assert (image.number, text.number) == ([0, 1, 0, 0, 2, 1, 3], [0, 1, 2, 0, 1, 3, 0])
     pairs = set(zip(SHOWN, CAPTIONS))
     expected = [[(i, caption) in pairs for caption in ("a", "bb", "cde", "d")] for i in (3, 1, 0, 2)]
-    assert got.positives.tolist() == belongs(image.number, text.number).tolist() == expected
+    assert got.positives.tolist() == matching_items(image.number, text.number).tolist() == expected
     assert {call[1:] for call in system.calls} == {(False, False)}
     assert sum(call[0] for call in system.calls) == 8
     assert max(call[0] for call in system.calls) == min(batch_size, 4)
 
 
 def test_first_seen_and_belongs():
-    assert first_seen("abcab") == ([0, 1, 2, 0, 1], [0, 1, 2])
-    assert first_seen([]) == ([], [])
-    assert belongs([0, 1, 0], [2, 0, 1]).tolist() == [[False, True, True], [True, False, False]]
+    assert unique_ids("abcab") == ([0, 1, 2, 0, 1], [0, 1, 2])
+    assert unique_ids([]) == ([], [])
+    assert matching_items([0, 1, 0], [2, 0, 1]).tolist() == [[False, True, True], [True, False, False]]
 
 
 def test_similarity_of_single_vectors_is_the_cosine():
@@ -242,7 +253,7 @@ def test_similarity_of_a_vector_a_token_is_late_interaction(masked):
         assert torch.equal(one, other)
 
 
-def test_of_several_vectors_of_a_picture_the_best_counts():
+def test_of_several_vectors_of_a_image_the_best_counts():
     """As with BLIP-2's queries, beside one vector of each text."""
     queries, texts = torch.randn(70, 3, 5), torch.randn(4, 5)
     there, back = similarity_both_ways(queries, texts, None)

@@ -65,31 +65,32 @@ def number(function: Callable) -> Callable:
     return then(function, lambda loss: torch.tensor(loss.item(), requires_grad=True))
 
 
-def with_inputs(function: Callable, change: Callable[[Tensor], Tensor], *places: int) -> Callable:
-    """The right answer for inputs that are changed first: those at these places, lists of tensors too, or all."""
+def with_inputs(function: Callable, change: Callable[[Tensor], Tensor], *positions: int) -> Callable:
+    """The right answer for inputs that are changed first: those at these positions, lists of tensors too, or all."""
 
     def wrong(*arguments: Any, **named: Any) -> Any:
         changed = [
-            _changed(value, change) if not places or place in places else value for place, value in enumerate(arguments)
+            _changed(value, change) if not positions or position in positions else value
+            for position, value in enumerate(arguments)
         ]
         return function(*changed, **named)
 
     return wrong
 
 
-def deaf(function: Callable, place: int) -> Callable:
-    """The right answer, from which no gradient comes to the input at this place."""
-    return with_inputs(function, Tensor.detach, place)
+def deaf(function: Callable, position: int) -> Callable:
+    """The right answer, from which no gradient comes to the input at this position."""
+    return with_inputs(function, Tensor.detach, position)
 
 
-def half_deaf(function: Callable, place: int) -> Callable:
-    """The right answer, from which half of the gradient comes to the input at this place."""
-    return with_inputs(function, lambda x: x / 2 + x.detach() / 2 if x.requires_grad else x, place)
+def half_deaf(function: Callable, position: int) -> Callable:
+    """The right answer, from which half of the gradient comes to the input at this position."""
+    return with_inputs(function, lambda x: x / 2 + x.detach() / 2 if x.requires_grad else x, position)
 
 
-def unsound(function: Callable, place: int) -> Callable:
-    """The right answer, with a gradient that is NaN at the input at this place."""
-    return with_inputs(function, lambda x: x + 0 * (0 * x).sqrt() if x.requires_grad else x, place)
+def unsound(function: Callable, position: int) -> Callable:
+    """The right answer, with a gradient that is NaN at the input at this position."""
+    return with_inputs(function, lambda x: x + 0 * (0 * x).sqrt() if x.requires_grad else x, position)
 
 
 def clamped(function: Callable) -> Callable:

@@ -155,7 +155,7 @@ IDS = (
     "swap_segments hide_spans fill_spans permute_sentences restore rank_batches draw_pairs clap_loss infilling_task "
     "until_end other_captions shuffled_labels"
 )
-# Of a generator, but one text at a time, or with rows that are those of the batch or of hidden places.
+# Of a generator, but one text at a time, or with rows that are those of the batch or of hidden positions.
 NO_ROWS = ("random_negatives", "permute_sentences", "draw_spans", "sample_replacements")
 AXES = (
     "masked_cross_entropy soft_scores momentum_update momentum_weights straight_through si_sdr frame_count "
@@ -191,10 +191,10 @@ def wrong_answers(task):
         yield Wrong("list for a tuple", mistakes.then(right, list), ("this is a list",))
     if any("Sequence" in str(one) for one in annotations.values()):
         yield Wrong("edited list", mistakes.edits(right), ("must leave its arguments as they are",))
-    places = SWAPPED.get(name, "0 1")
-    if len(annotations) > 1 and places != "-":
-        exchanged = swapped(right, *map(int, places.split()))
-        yield Wrong("swapped arguments", exchanged, ("have changed places",))
+    positions = SWAPPED.get(name, "0 1")
+    if len(annotations) > 1 and positions != "-":
+        exchanged = swapped(right, *map(int, positions.split()))
+        yield Wrong("swapped arguments", exchanged, ("have changed positions",))
     for kind, names, make in (
         ("large numbers cut off", LARGE, mistakes.clamped),
         ("small numbers lost", SMALL, mistakes.numb),
@@ -213,10 +213,10 @@ def _ungraded(right, learned):
     yield "no gradient", _cut(right), told
     if "Float[Tensor, '']" in str(right.__annotations__["return"]):
         yield "a new number", mistakes.number(right), ("this is a new number",)
-    for place, name in enumerate(learned):
-        yield f"{name} never learns", mistakes.deaf(right, place), told
-        yield f"{name} learns half", mistakes.half_deaf(right, place), told
-        yield f"{name} gets NaN", mistakes.unsound(right, place), told
+    for position, name in enumerate(learned):
+        yield f"{name} never learns", mistakes.deaf(right, position), told
+        yield f"{name} learns half", mistakes.half_deaf(right, position), told
+        yield f"{name} gets NaN", mistakes.unsound(right, position), told
 
 
 def _cut(right):

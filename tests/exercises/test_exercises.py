@@ -211,10 +211,10 @@ def test_worked_examples_of_exercise_02():
     logits = torch.stack([rows(9, 0), three * rows(1, 0), rows(0, 9)])[None]
     cost = of["caption_loss"](logits, torch.tensor([[1, 0]]), torch.ones(1, 2).bool())
     assert cost.item() == pytest.approx(0.288, abs=5e-4)
-    picture, score = torch.stack([three * rows(0, 1), rows(0, 0)])[None, :, None], 2 * three[None]
-    assert of["channel_attention"](picture, zero, one[0], zero[0], one, score).tolist() == [pytest.approx([0.75, 0.25])]
-    places = torch.stack([0.5 * three * rows(1, 0), rows(5, 5)])[None, :, None]
-    look = of["spatial_attention"](places, zero, rows([1, 0]), zero[0], one, score)
+    image, score = torch.stack([three * rows(0, 1), rows(0, 0)])[None, :, None], 2 * three[None]
+    assert of["channel_attention"](image, zero, one[0], zero[0], one, score).tolist() == [pytest.approx([0.75, 0.25])]
+    positions = torch.stack([0.5 * three * rows(1, 0), rows(5, 5)])[None, :, None]
+    look = of["spatial_attention"](positions, zero, rows([1, 0]), zero[0], one, score)
     assert look.tolist() == [pytest.approx([0.75, 0.25])]
     ways = lambda x: x.sum((2, 3)) / x.sum(), lambda x: x.sum((1, 2)) / x.sum()
     left, where = of["in_order"](rows([1, 1], [2, 0])[None, :, None], "channel-spatial", *ways)
@@ -344,8 +344,8 @@ def test_the_graph_of_exercise_03_is_that_of_the_library():
 
 
 def test_worked_examples_of_exercise_05():
-    picture = torch.arange(8.0).view(1, 1, 2, 4)
-    assert layers.patchify(picture, 2).tolist() == [[[0, 1, 4, 5], [2, 3, 6, 7]]]
+    image = torch.arange(8.0).view(1, 1, 2, 4)
+    assert layers.patchify(image, 2).tolist() == [[[0, 1, 4, 5], [2, 3, 6, 7]]]
     positions = layers.sinusoidal_positions(2, 4)
     assert positions.round(decimals=3).tolist() == rows([0, 1, 0, 1], [0.841, 0.54, 0.01, 1]).tolist()
     x = torch.randn(2, 3, 5)
@@ -516,8 +516,8 @@ def test_worked_examples_of_exercise_11():
     fits = torch.tensor([[True, False, True, False]])
     target = objectives.distilled_targets(torch.zeros(1, 4), fits, 0.4)
     torch.testing.assert_close(target, rows([0.4, 0.1, 0.4, 0.1]))
-    places, pointer = queue_positions(torch.tensor([3]), 4, 5)
-    assert (places.tolist(), pointer.tolist()) == ([3, 4, 0, 1], [2])
+    positions, pointer = queue_positions(torch.tensor([3]), 4, 5)
+    assert (positions.tolist(), pointer.tolist()) == ([3, 4, 0, 1], [2])
     similarity, own = rows([5, 2, 1]).log().expand(900, 3), torch.tensor([True, False, False]).expand(900, 3)
     drawn = objectives.hard_negatives(similarity, own, torch.Generator().manual_seed(0))
     assert (drawn > 0).all()
@@ -583,10 +583,10 @@ def test_worked_examples_of_exercise_13b():
     chosen = straight_through(logits, torch.zeros(1, 2), 1.0)
     assert chosen.tolist() == [[0, 1]]
     torch.testing.assert_close(torch.autograd.grad(chosen[0, 1], logits)[0], rows([-3 / 16, 3 / 16]))
-    alike, codes, places = torch.ones(1, 4, 2), torch.arange(4).view(1, 4, 1), torch.tensor([[[1, 2, 3]] * 4])
+    alike, codes, positions = torch.ones(1, 4, 2), torch.arange(4).view(1, 4, 1), torch.tensor([[[1, 2, 3]] * 4])
     first = torch.tensor([[True, False, False, False]])
     for same, wanted in ((codes, 4), (torch.tensor([[[0], [0], [1], [2]]]), 3)):
-        cost = objectives.distractor_contrast(alike, alike, same, places, first)
+        cost = objectives.distractor_contrast(alike, alike, same, positions, first)
         assert cost.item() == pytest.approx(torch.tensor(float(wanted)).log().item())
     cluster = torch.tensor([[3, 1, 0, -100]])
     for alpha in (0.0, 0.4, 1.0):
@@ -730,9 +730,9 @@ def test_the_two_masks_of_exercise_21_are_those_of_the_library():
     torch.testing.assert_close(seen[:, 0][real], by_library[:, 0][real])
     system = DALLE(DALLEConfig.tiny()).eval()
     words, codes = system.config.first_code, system.codec.config.num_codes
-    picture = torch.randint(codes, (2, system.codec.config.side**2))
-    sequence = system.read(picture, torch.tensor([[5, 6], [7, 8]])).sequence
-    may = two(sequence[:, : system.config.max_length] < words, picture.shape[1], words, codes)[1]
+    image = torch.randint(codes, (2, system.codec.config.side**2))
+    sequence = system.read(image, torch.tensor([[5, 6], [7, 8]])).sequence
+    may = two(sequence[:, : system.config.max_length] < words, image.shape[1], words, codes)[1]
     assert may.gather(1, sequence[:, 1:].T).all()  # what does follow may follow
     asked = []
     system.draw(torch.tensor([[5, 6]]), decode=lambda score, start, **rest: asked.append(score(start)) or start)

@@ -8,7 +8,7 @@ import torch
 from testing_tools import close, refused, shaken
 from torch import nn
 
-from mmlearn.generation.cache import Cache, begin, cached, pad_left, uncached
+from mmlearn.generation.cache import Cache, cached, pad_left, start_prompts, uncached
 from mmlearn.generation.decoding import beam_search, greedy, sample
 from mmlearn.layers import Attention, TextEmbedding, Transformer, TransformerConfig, record_attention, rotary_angles
 
@@ -86,7 +86,7 @@ def test_texts_are_equal_with_and_without(settings, name):
             got = DECODERS[name]()(next_logits, start, **SETTINGS)
         assert torch.equal(got, expected)
         lengths |= set((got[:, start.shape[1] :] == END).int().argmax(1).tolist())
-    assert len(lengths) > 1  # they end at several places
+    assert len(lengths) > 1  # they end at several positions
 
 
 @torch.no_grad()
@@ -228,10 +228,10 @@ def test_prompts_are_padded_at_their_left():
 
 
 def test_texts_begin_with_a_token_of_the_model():
-    tokens, mask = begin(99, *pad_left([[5, 6, 7], [8]]))
+    tokens, mask = start_prompts(99, *pad_left([[5, 6, 7], [8]]))
     assert tokens[mask].tolist() == [99, 5, 6, 7, 99, 8]
     assert mask.tolist() == [[True] * 4, [False, False, True, True]]
-    tokens, mask = begin(99, torch.zeros(2, 0, dtype=torch.long))
+    tokens, mask = start_prompts(99, torch.zeros(2, 0, dtype=torch.long))
     assert tokens.tolist() == [[99], [99]]
     assert mask.all()
 

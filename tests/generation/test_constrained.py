@@ -72,9 +72,9 @@ def test_whatever_the_scores_say_only_answers_are_written(answers):
     "decode", [greedy, partial(beam_search, beams=4), partial(sample, generator=torch.Generator())]
 )
 def test_boxes_are_whole_and_have_an_inside(decode):
-    places, labels = range(10, 20), range(20, 30)
+    positions, labels = range(10, 20), range(20, 30)
     start = torch.full((6, 1), 3)
-    settings = dict(end_token=END, pad_token=PAD, allowed=boxes(places, labels, END))
+    settings = dict(end_token=END, pad_token=PAD, allowed=boxes(positions, labels, END))
     if decode is not greedy and "generator" in decode.keywords:
         decode.keywords["generator"].manual_seed(0)
     got = decode(language(b=6, sharpness=3.0), start, max_length=22, **settings)
@@ -84,7 +84,7 @@ def test_boxes_are_whole_and_have_an_inside(decode):
         assert len(text) % 5 == 0
         for i in range(0, len(text), 5):
             top, left, bottom, right, label = text[i : i + 5]
-            assert {top, left, bottom, right} <= set(places)
+            assert {top, left, bottom, right} <= set(positions)
             assert label in labels
             assert top <= bottom
             assert left <= right
@@ -117,5 +117,5 @@ def test_what_cannot_be():
     refused("no answer to choose from", trie, [], END)
     refused("end token 1 is none of them", trie, [(5,), ()], END)
     refused("end token 1 is none of them", trie, [(5, END)], END)
-    for places, labels in ((range(10, 20), range(19, 30)), (range(2), [7]), (range(0), [7]), (range(5, 9), [])):
-        refused("A token is a place, a label or the end token", boxes, places, labels, END)
+    for positions, labels in ((range(10, 20), range(19, 30)), (range(2), [7]), (range(0), [7]), (range(5, 9), [])):
+        refused("A token is a position, a label or the end token", boxes, positions, labels, END)

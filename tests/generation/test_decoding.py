@@ -243,7 +243,7 @@ def test_odds_are_those_of_transformers(temperature, top_k, top_p):
     assert not torch.equal(got[0], got[1])
 
 
-def test_equal_tokens_beyond_the_last_place_are_not_kept():
+def test_equal_tokens_beyond_the_last_position_are_not_kept():
     """Of four equal ones, top_k = 2 keeps two."""
     assert (sampling_probabilities(torch.zeros(1, 4), top_k=2) > 0).sum() == 2
     assert (sampling_probabilities(torch.zeros(1, 4), top_p=0.5) > 0).sum() == 2  # which have just that much
@@ -283,8 +283,8 @@ def test_starts_that_cannot_be():
         refused("max_length 5 counts the 7 tokens", decode, next_logits, torch.full((2, 7), 3), **SETTINGS)
         refused("The start is empty", decode, next_logits, torch.zeros(2, 0, dtype=torch.long), **SETTINGS)
         start = torch.tensor([[3, 2, 2], [3, END, 2]])
-        refused("Row 1 of the start has its end token, 1, at place 1", decode, next_logits, start, **SETTINGS)
-        refused("end token, 1, at place 2", decode, next_logits, torch.tensor([[PAD, 3, END]]), **SETTINGS)
+        refused("Row 1 of the start has its end token, 1, at position 1", decode, next_logits, start, **SETTINGS)
+        refused("end token, 1, at position 2", decode, next_logits, torch.tensor([[PAD, 3, END]]), **SETTINGS)
 
 
 def test_settings_that_cannot_be():

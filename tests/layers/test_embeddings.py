@@ -99,7 +99,7 @@ def test_interpolation_keeps_directions():
         (torch.zeros(2, 3, 0, 8), r"\(0, 8\) pixels is smaller than one 4-pixel patch"),
     ],
 )
-def test_what_is_no_picture_is_refused(image, message):
+def test_what_is_no_image_is_refused(image, message):
     refused(message, ImageEmbedding(8, 4, 6), image)
 
 
@@ -184,7 +184,7 @@ def test_a_grid_of_sines_tells_columns_and_rows_by_their_halves():
     grid = sinusoidal_grid(3, 5, 16).view(3, 5, 16)
     rate = 10_000 ** -(torch.arange(4) / 4)
     for row, column in ((0, 0), (2, 1), (1, 4)):
-        expected = [wave(place * rate) for place in (column, row) for wave in (torch.sin, torch.cos)]
+        expected = [wave(position * rate) for position in (column, row) for wave in (torch.sin, torch.cos)]
         close(grid[row, column], torch.cat(expected))
     with pytest.raises(ValueError, match="a multiple of 4, got 18"):
         sinusoidal_grid(2, 2, 18)

@@ -77,7 +77,7 @@ def test_settings_reach_every_part():
             assert block.attention.num_heads == 3
 
 
-def test_a_picture_of_another_size_is_read_with_as_many_patches_as_it_has():
+def test_a_image_of_another_size_is_read_with_as_many_patches_as_it_has():
     encoder = ImageEncoder(ImageEncoderConfig(**IMAGE))
     assert encoder(torch.randn(1, 3, 16, 8)).shape == (1, 1 + 4 * 2, 12)
     assert encoder(torch.randn(1, 3, 8, 12)).shape == (1, 1 + 2 * 3, 12)

@@ -1,4 +1,4 @@
-"""What BERT and its descendants share: places of shorter texts, dropout, what cannot be read, and how it starts."""
+"""What BERT and its descendants share: positions of shorter texts, dropout, what cannot be read, and how it starts."""
 
 import pytest
 import torch

@@ -5,7 +5,7 @@ import torch
 from testing_tools import close
 from torch import nn
 
-from mmlearn.layers import AttentionPooling, real_first, select_tokens
+from mmlearn.layers import AttentionPooling, real_tokens_first, select_tokens
 
 B, N, D = 3, 6, 12
 
@@ -49,4 +49,4 @@ def test_select_tokens_takes_the_position_of_each_row():
 
 def test_real_first_keeps_the_order_of_what_is_real():
     mask = torch.tensor([[False, True, True, False, True], [True, True, False, False, False], [False] * 5])
-    assert real_first(mask).tolist() == [[1, 2, 4, 0, 3], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]
+    assert real_tokens_first(mask).tolist() == [[1, 2, 4, 0, 3], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]

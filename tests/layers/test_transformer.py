@@ -139,7 +139,7 @@ def test_reading_is_selecting_from_the_whole(position):
         expected = whole[:, position]
     else:
         position = torch.tensor(position)
-        expected = torch.stack([row[places] for row, places in zip(whole, position)])
+        expected = torch.stack([row[positions] for row, positions in zip(whole, position)])
     close(transformer.read(x, position, mask, causal=True), expected, 1e-6)
 
 

@@ -22,22 +22,22 @@ def blocks(width, depth, mlp=None):
     return depth * (4 * linear(width, width) + linear(width, mlp) + linear(mlp, width) + 4 * width)
 
 
-def bert(width, depth, words, types=2, places=512):
+def bert(width, depth, words, types=2, positions=512):
     """Embedding and blocks, without the pooler."""
-    return (words + places + types + 2) * width + blocks(width, depth)
+    return (words + positions + types + 2) * width + blocks(width, depth)
 
 
 def language_head(width, words):
     return linear(width, width) + 2 * width + words
 
 
-def clip_image(width, depth, patch, places):
+def clip_image(width, depth, patch, positions):
     """Patches without a bias, class token, positions, and a norm at both ends."""
-    return 3 * patch**2 * width + width + places * width + blocks(width, depth) + 4 * width
+    return 3 * patch**2 * width + width + positions * width + blocks(width, depth) + 4 * width
 
 
-def clip_text(width, depth, words=49_408, places=77):
-    return (words + places + 2) * width + blocks(width, depth)
+def clip_text(width, depth, words=49_408, positions=77):
+    return (words + positions + 2) * width + blocks(width, depth)
 
 
 def q_former(width, depth, image_width):
@@ -61,7 +61,7 @@ def oscar(width, depth, more=0):
 
 def infoxlm(width, depth):
     """XLM-R, which has a slow copy, each with a projection; and the head that guesses words."""
-    return 2 * (bert(width, depth, 250_002, types=1, places=514) + width**2) + language_head(width, 250_002)
+    return 2 * (bert(width, depth, 250_002, types=1, positions=514) + width**2) + language_head(width, 250_002)
 
 
 def vl_bert(width, depth):
@@ -95,7 +95,7 @@ DETECTION = {width: linear(width, width) + linear(width, 1) for width in (256, 7
 
 
 def beit(width, depth, heads, codes=8192):
-    """Keys without a bias, two scales a block, one table of 27 × 27 + 3 relative places, class and mask token."""
+    """Keys without a bias, two scales a block, one table of 27 × 27 + 3 relative positions, class and mask token."""
     encoder = linear(768, width) + 2 * width + blocks(width, depth) + depth * width + (27**2 + 3) * heads
     return encoder + (2 * width + linear(width, codes) if codes else 0)
 
@@ -115,14 +115,14 @@ def perceiver_block(width, asked=None, keys=None, values=None):
 
 
 def perceiver_language():
-    """Tables of bytes and places, 256 latents, 26 blocks, 2,048 queries, and a bias for each byte."""
+    """Tables of bytes and positions, 256 latents, 26 blocks, 2,048 queries, and a bias for each byte."""
     encoder = perceiver_block(1280, 768, 256, 1280) + 26 * perceiver_block(1280, None, 256, 1280)
     tables = (262 + 2048) * 768 + 256 * 1280
     return tables + encoder + 2048 * 768 + perceiver_block(768, 1280, 256, 768) + 262
 
 
 def perceiver_fourier():
-    """Pixels with 258 features of their place, 512 latents, six blocks passed eight times, 1,000 classes."""
+    """Pixels with 258 features of their position, 512 latents, six blocks passed eight times, 1,000 classes."""
     encoder = 512 * 1024 + perceiver_block(1024, 261) + 6 * perceiver_block(1024)
     return encoder + 1024 + perceiver_block(1024, 1024) + linear(1024, 1000)
 
@@ -161,8 +161,8 @@ def limoe(width, depth, experts=32):
 
 def mae_decoder(width, patch):
     """Eight blocks of 512 features, with the positions that do not learn, of pictures of 224 pixels."""
-    places = (224 // patch) ** 2 + 1
-    return linear(width, 512) + 512 + places * 512 + blocks(512, 8) + 2 * 512 + linear(512, 3 * patch**2)
+    positions = (224 // patch) ** 2 + 1
+    return linear(width, 512) + 512 + positions * 512 + blocks(512, 8) + 2 * 512 + linear(512, 3 * patch**2)
 
 
 def resnet(blocks, bottleneck=True):
@@ -190,7 +190,7 @@ def electra_generator(embedding, depth):
 
 
 def virtex(width, depth=1):
-    """A ResNet-50 and two decoders that share the table of words, their places, a bias and the projection."""
+    """A ResNet-50 and two decoders that share the table of words, their positions, a bias and the projection."""
     decoder = blocks(width, depth) + depth * (4 * linear(width, width) + 2 * width)
     return 23_508_032 + linear(2048, width) + (10_000 + 30 + 2) * width + 10_000 + 2 * decoder
 
@@ -203,10 +203,10 @@ def coca(width, depth):
     return image + text + 4 * width + 2 * width**2 + 1
 
 
-def git(image_width, depth, patch, places):
+def git(image_width, depth, patch, positions):
     """CLIP's picture encoder without the projection, six blocks of 768 features, and an output layer of its own."""
-    image = clip_image(image_width, depth, patch, places) + linear(image_width, 768) + 2 * 768
-    return image + bert(768, 6, 30_522, types=0, places=1024) + linear(768, 30_522)
+    image = clip_image(image_width, depth, patch, positions) + linear(image_width, 768) + 2 * 768
+    return image + bert(768, 6, 30_522, types=0, positions=1024) + linear(768, 30_522)
 
 
 OURS = {  # presets that have not all parts of a published model; what differs is among the deviations of their files
@@ -225,7 +225,7 @@ OURS = {  # presets that have not all parts of a published model; what differs i
     ),
     **dict.fromkeys(
         [("ofa", "base"), ("ofa", "large")],
-        "the released ones, of about 180M and 470M, have further norms, scales of heads and tables of relative places",
+        "the released ones, of about 180M and 470M, have further norms, scales of heads and relative positions",
     ),
     ("unit", "shared"): "its heads are of other tasks; the paper's eight data sets make 201M",
     ("m6", "base"): "the papers' sizes could not be read",
@@ -235,7 +235,7 @@ OURS = {  # presets that have not all parts of a published model; what differs i
     ),
     **dict.fromkeys(
         [("unified-io", name) for name in ("small", "base", "large", "xl")],
-        "the paper's 71M, 241M, 776M and 2,925M have scores of places as well; tests/models/many_tasks says how near",
+        "the paper's 71M, 241M, 776M and 2,925M have scores of positions too; tests/models/many_tasks says how near",
     ),
     # The paper has 197M and 155M; tests/models/trimodal/test_vatt.py compares the video towers with its appendix.
     **dict.fromkeys(
@@ -386,7 +386,7 @@ SIZES = [
         "m3p",
         "base",
         {},
-        bert(768, 12, 250_002, types=1, places=514)
+        bert(768, 12, 250_002, types=1, positions=514)
         + linear(768, 768)
         + linear(2048, 768)
         + linear(5, 768)
@@ -453,7 +453,7 @@ SIZES = [
         "uc2",
         "base",
         {},
-        bert(768, 12, 250_002, places=514)
+        bert(768, 12, 250_002, positions=514)
         + linear(768, 768)
         + linear(2048, 768)
         + linear(7, 768)

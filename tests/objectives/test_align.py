@@ -6,7 +6,13 @@ import torch.nn.functional as F
 from testing_tools import close, refused
 
 from mmlearn.objectives import info_nce, same_caption
-from mmlearn.objectives.align import hard_pairs, masked_distillation, momentum_contrast, positive_pairs, ramp
+from mmlearn.objectives.align import (
+    distillation_ramp,
+    hard_negative_pairs,
+    masked_distillation,
+    momentum_contrast,
+    positive_pairs,
+)
 
 
 def unit(n, d=5):
@@ -73,24 +79,32 @@ def test_hard_pairs_are_all_that_do_not_belong_together():
     seen = set()
     for seed in range(60):
         generator = torch.Generator().manual_seed(seed)
-        picture, text = hard_pairs(fast, slow, same_caption(ids), 3.0, generator)
-        assert picture[:4].tolist() == text[4:].tolist() == [0, 1, 2, 3]
-        assert (ids[picture] != ids[text]).all()
-        seen |= {(int(p), int(t)) for p, t in zip(picture, text)}
+        image, text = hard_negative_pairs(fast, slow, same_caption(ids), 3.0, generator)
+        assert image[:4].tolist() == text[4:].tolist() == [0, 1, 2, 3]
+        assert (ids[image] != ids[text]).all()
+        seen |= {(int(p), int(t)) for p, t in zip(image, text)}
     assert len(seen) == 16 - 6  # all that do not fit
 
 
 def test_hard_pairs_prefer_what_is_similar():
     """At a great scale each picture meets the most similar text of another, and each text the most similar picture."""
     fast, slow = (unit(6), unit(6)), (unit(6), unit(6))
-    picture, text = hard_pairs(fast, slow, torch.eye(6, dtype=torch.bool), 1e5, torch.Generator().manual_seed(0))
+    image, text = hard_negative_pairs(fast, slow, torch.eye(6, dtype=torch.bool), 1e5, torch.Generator().manual_seed(0))
     assert torch.equal(text[:6], (fast[0] @ slow[1].T).fill_diagonal_(-2).argmax(1))
-    assert torch.equal(picture[6:], (fast[1] @ slow[0].T).fill_diagonal_(-2).argmax(1))
+    assert torch.equal(image[6:], (fast[1] @ slow[0].T).fill_diagonal_(-2).argmax(1))
 
 
 def test_one_caption_alone_has_no_rival():
     pair = unit(3), unit(3)
-    refused("no negative exists", hard_pairs, pair, pair, torch.ones(3, 3, dtype=torch.bool), 1.0, torch.Generator())
+    refused(
+        "no negative exists",
+        hard_negative_pairs,
+        pair,
+        pair,
+        torch.ones(3, 3, dtype=torch.bool),
+        1.0,
+        torch.Generator(),
+    )
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
@@ -127,5 +141,5 @@ def test_captions_that_fit_a_row():
 
 
 def test_trust_in_the_momentum_encoder_rises_to_alpha_and_stays():
-    assert [ramp(0.4, steps, 4) for steps in range(7)] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.4, 0.4])
-    assert [ramp(0.4, steps, 0) for steps in range(3)] == [0, 0.4, 0.4]
+    assert [distillation_ramp(0.4, steps, 4) for steps in range(7)] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.4, 0.4])
+    assert [distillation_ramp(0.4, steps, 0) for steps in range(3)] == [0, 0.4, 0.4]

@@ -1,11 +1,18 @@
-"""Boxes: GIoU against torchvision's, places that are at most half a bin away, and what is wrong with a box."""
+"""Boxes: GIoU against torchvision's, positions that are at most half a bin away, and what is wrong with a box."""
 
 import pytest
 import torch
 from testing_tools import close, refused
 from torchvision.ops import generalized_box_iou
 
-from mmlearn.objectives.boxes import check_boxes, corners, dequantise, generalised_iou, middles, quantise
+from mmlearn.objectives.boxes import (
+    centers_to_corners,
+    check_boxes,
+    corners_to_centers,
+    dequantise,
+    generalised_iou,
+    quantise,
+)
 
 
 def random_boxes(n, seed):
@@ -23,17 +30,17 @@ def test_generalised_iou_is_torchvisions_and_has_a_gradient_where_boxes_do_not_t
     far = torch.tensor([[0.1, 0.1, 0.2, 0.2]], requires_grad=True)
     generalised_iou(far, torch.tensor([[0.8, 0.8, 0.9, 0.9]])).sum().backward()
     assert far.grad.abs().min() > 0
-    close(corners(middles(one)), one, 1e-6)
+    close(centers_to_corners(corners_to_centers(one)), one, 1e-6)
 
 
 @pytest.mark.parametrize("bins", [2, 7, 64, 1000])
-def test_a_place_is_at_most_half_a_bin_away(bins):
+def test_a_position_is_at_most_half_a_bin_away(bins):
     shares = torch.rand(5000, generator=torch.Generator().manual_seed(bins))
     found = dequantise(quantise(shares, bins), bins)
     assert (found - shares).abs().max() <= 0.5 / (bins - 1) + 1e-6
     assert (found - shares).abs().max() > 0.45 / (bins - 1)  # no finer than it should be
-    places = torch.arange(bins)
-    assert torch.equal(quantise(dequantise(places, bins), bins), places)
+    positions = torch.arange(bins)
+    assert torch.equal(quantise(dequantise(positions, bins), bins), positions)
     ordered = shares.sort().values
     assert (quantise(ordered, bins).diff() >= 0).all()
     assert quantise(torch.tensor([0.0, 1.0]), bins).tolist() == [0, bins - 1]

@@ -89,9 +89,9 @@ def test_the_losses_of_all_rows_are_those_of_their_parts():
 # Pictures among words.
 
 
-def test_a_token_sees_the_last_picture_before_it_and_no_other():
+def test_a_token_sees_the_last_image_before_it_and_no_other():
     before = torch.tensor([[0, 0, 1, 1, 2, 3], [1, 2, 2, 2, 2, 2]])
-    sees = last_image_mask(before, pictures=3, each=2)
+    sees = last_image_mask(before, images=3, each=2)
     assert sees.shape == (2, 6, 6)
     for row, seen in zip(before, sees):
         for count, own in zip(row.tolist(), seen):

@@ -7,7 +7,7 @@ import torch
 from testing_tools import close, refused, seeded
 
 from mmlearn.objectives import causal_language_modelling
-from mmlearn.objectives.causal_masked import causal_masked_modelling, draw_shares, move_spans, put_back, spans_of
+from mmlearn.objectives.causal_masked import causal_masked_modelling, draw_shares, move_spans, put_back, token_spans
 
 SENTINELS, END = range(100, 103), 103
 
@@ -39,7 +39,7 @@ def test_the_example_of_the_docstring():
 @pytest.mark.parametrize("seed", range(6))
 def test_moving_is_that_of_a_loop_and_is_undone(seed):
     document, length = documents(seed=seed)
-    spans = spans_of(draw_shares(6, 3, 2.0, generator=seeded(seed)), length)
+    spans = token_spans(draw_shares(6, 3, 2.0, generator=seeded(seed)), length)
     moved, mask = move_spans(document, length, spans, SENTINELS.start, END)
     assert moved.shape == mask.shape == (6, 12 + 9)
     for row in range(6):
@@ -54,7 +54,7 @@ def test_moving_is_that_of_a_loop_and_is_undone(seed):
 def test_spans_are_within_documents_and_apart():
     length = torch.arange(1, 41)
     shares = draw_shares(40, 3, 2.0, generator=seeded())
-    spans = spans_of(shares, length)
+    spans = token_spans(shares, length)
     assert (spans[..., 1] <= length[:, None]).all()
     assert (spans[..., 0] <= spans[..., 1]).all()
     for row in spans.tolist():
@@ -65,7 +65,7 @@ def test_spans_are_within_documents_and_apart():
 
 def test_an_end_stops_at_the_next_span_that_is_there():
     shares = torch.tensor([[[0.1, 0.45], [0, 0], [0.45, 0.6]], [[0.1, 0.45], [0.45, 0.6], [0, 0]]])
-    spans = spans_of(shares, torch.tensor([10, 10]))
+    spans = token_spans(shares, torch.tensor([10, 10]))
     assert spans.tolist() == [[[1, 4], [0, 0], [4, 6]], [[1, 4], [4, 6], [0, 0]]]
 
 
@@ -75,7 +75,7 @@ def test_single_spans_are_those_of_the_official_code():
     assert there.float().mean().item() == pytest.approx(1 - 0.368, abs=0.06)
     middle = shares[there, 0].mean(0)
     close(middle, torch.tensor([1 / 3, 2 / 3]), 0.05)  # the smaller and the larger of two even draws
-    spans = spans_of(shares, torch.full((500,), 10))
+    spans = token_spans(shares, torch.full((500,), 10))
     for (start, stop), (first, last) in zip(spans[there, 0].tolist(), shares[there, 0].double().tolist()):
         if stop > start:
             assert (start, stop) == (int(first * 10), int(last * 10 + 0.5))
@@ -92,7 +92,7 @@ def test_without_spans_it_is_causal_language_modelling():
 
 def test_sentinels_are_not_asked_and_ends_are():
     document, length = documents()
-    spans = spans_of(draw_shares(6, 3, 2.0, generator=seeded(4)), length)
+    spans = token_spans(draw_shares(6, 3, 2.0, generator=seeded(4)), length)
     moved, mask = move_spans(document, length, spans, 100, END)
     logits = torch.randn(*moved.shape, 110, generator=seeded(), requires_grad=True)
     loss = causal_masked_modelling(logits, moved, mask, SENTINELS)
@@ -107,6 +107,6 @@ def test_sentinels_are_not_asked_and_ends_are():
 
 def test_what_cannot_be_is_told():
     for wrong in ([[0.5, 0.2]], [[0.1, 1.5]], [[0.5, 0.9], [0.1, 0.3]]):
-        refused("shares of a document", spans_of, torch.tensor([wrong]), torch.tensor([8]))
+        refused("shares of a document", token_spans, torch.tensor([wrong]), torch.tensor([8]))
     refused("stands twice", put_back, torch.tensor([1, 100, 4]), SENTINELS, END)
     refused("ends with 103", put_back, torch.tensor([1, 100, 4, 100, 2]), SENTINELS, END)

@@ -9,10 +9,10 @@ from testing_tools import close, refused, seeded
 
 from mmlearn.objectives import (
     binding_loss,
-    both_ways,
     info_nce,
     late_interaction,
     late_interaction_info_nce,
+    logits_both_ways,
     pair_cross_entropy,
     pairwise_sigmoid,
     ranking_hinge,
@@ -322,7 +322,7 @@ def test_padding_is_never_the_maximum_and_never_counts(seed):
         assert late_interaction(image, padded)[huge < 0].abs().max() > 1e5  # unmasked, they take over
 
 
-def test_a_text_without_tokens_is_like_no_picture():
+def test_a_text_without_tokens_is_like_no_image():
     image, text = unit(B, P).requires_grad_(), unit(B, T, seed=1).requires_grad_()
     mask = text_mask(0)
     mask[2] = False
@@ -437,7 +437,7 @@ def test_what_is_absent_changes_nothing_and_gets_no_gradient():
 OF_ROWS = {  # (u, v, positives, rows)
     "info_nce": lambda u, v, *rest: info_nce(u, v, scalar(4.0), *rest),
     "pair": lambda u, v, positives, rows: pair_cross_entropy(
-        *(scale * logits for scale, logits in zip((4, 9), both_ways(u, v, rows))), positives, rows
+        *(scale * logits for scale, logits in zip((4, 9), logits_both_ways(u, v, rows))), positives, rows
     ),
     "sigmoid": lambda u, v, positives, rows: pairwise_sigmoid(u, v, scalar(4.0), scalar(-1.5), positives, None, rows),
     "sigmoid in chunks": lambda u, v, positives, rows: pairwise_sigmoid(

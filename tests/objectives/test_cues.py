@@ -57,15 +57,15 @@ def test_reconstruction_is_the_mean_over_what_was_there():
 
 
 def test_similarity_is_a_cosine_from_0_to_1():
-    text, picture = torch.randn(30, 7, generator=seeded()), torch.randn(30, 7, generator=seeded(1))
-    similarity = pair_similarity(text, picture)
-    lengths = text.norm(dim=1) * picture.norm(dim=1)
-    close(similarity, ((text * picture).sum(1) + lengths) / (2 * lengths))
-    close(pair_similarity(5 * text, 0.1 * picture), similarity)
+    text, image = torch.randn(30, 7, generator=seeded()), torch.randn(30, 7, generator=seeded(1))
+    similarity = pair_similarity(text, image)
+    lengths = text.norm(dim=1) * image.norm(dim=1)
+    close(similarity, ((text * image).sum(1) + lengths) / (2 * lengths))
+    close(pair_similarity(5 * text, 0.1 * image), similarity)
     close(pair_similarity(text, text), torch.ones(30))
     close(pair_similarity(text, -text), torch.zeros(30))
     close(pair_similarity(text, 0 * text), torch.full((30,), 0.5))
-    assert pair_similarity(text.bfloat16(), picture.bfloat16()).dtype == torch.float32
+    assert pair_similarity(text.bfloat16(), image.bfloat16()).dtype == torch.float32
 
 
 def test_false_pairs_should_not_be_similar():

@@ -137,14 +137,14 @@ def test_spans_of_infilling_are_of_poisson_length_and_one_mask_each():
     for seed in range(300):
         spoilt = infill(x, MASK, generator=seeded(seed))
         assert len(lost(x, spoilt)) == 18  # 30 %
-        place, masks = -1, 0
+        position, masks = -1, 0
         for source in [*spoilt.source.tolist(), len(x)]:
             masks += source < 0
             if source >= 0:
                 if masks == 1:
-                    gaps.append(source - place - 1)
-                assert masks or source == place + 1  # nothing vanishes without a mask
-                place, masks = source, 0
+                    gaps.append(source - position - 1)
+                assert masks or source == position + 1  # nothing vanishes without a mask
+                position, masks = source, 0
     gaps = torch.tensor(gaps).float()
     assert (gaps == 0).any()  # a mask where nothing is missing
     assert 2 < gaps.mean() < 3.2  # λ = 3, and the last span is cut

@@ -61,7 +61,7 @@ def test_nothing_hidden_and_logits_that_are_none():
     filled, replaced = sample_replacements(torch.zeros(0, 40), tokens, none, seeded())
     assert torch.equal(filled, tokens)
     assert not replaced.any()
-    refused("0 hidden places need one row", sample_replacements, torch.zeros(2, 40), tokens, none, seeded())
+    refused("0 hidden positions need one row", sample_replacements, torch.zeros(2, 40), tokens, none, seeded())
     nan = torch.full((tokens.numel(), 40), torch.nan)
     refused("with NaN", sample_replacements, nan, tokens, tokens, seeded())
 
@@ -86,7 +86,7 @@ def test_as_many_as_asked():
     tokens = torch.arange(4, 4004).view(2, 2000)
     mask = torch.ones_like(tokens, dtype=torch.bool)
     _, moved = shuffle_tokens(tokens, mask, special=SPECIAL, generator=seeded(), probability=0.2)
-    assert moved.float().mean().item() == pytest.approx(0.2, abs=0.03)  # none of the chosen keeps its place
+    assert moved.float().mean().item() == pytest.approx(0.2, abs=0.03)  # none of the chosen keeps its position
     _, new = substitute_tokens(tokens, mask, vocab_size=5000, special=SPECIAL, generator=seeded(), probability=0.2)
     assert new.float().mean().item() == pytest.approx(0.2, abs=0.03)
     read, moved = shuffle_tokens(tokens, mask, special=SPECIAL, generator=seeded(), probability=1.0)

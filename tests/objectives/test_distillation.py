@@ -264,5 +264,5 @@ def test_what_cannot_be_inherited(unchecked):
     loss = torch.tensor(1.0)
     refused("alpha is from 0 to 1", inherit_knowledge, loss, student, teacher, 1.5)
     refused("temperature above 0", inherit_knowledge, loss, student, teacher, 0.5, 0.0)
-    refused("the same places and tokens", inherit_knowledge, loss, student, teacher[:, :5], 0.5)
+    refused("the same positions and tokens", inherit_knowledge, loss, student, teacher[:, :5], 0.5)
     refused("at least one step", inheritance_rate, 0, 0)

@@ -100,7 +100,7 @@ def texts(seed=0):
     return words, mask
 
 
-def test_each_place_takes_a_mixture_of_real_words():
+def test_each_position_takes_a_mixture_of_real_words():
     queries, (words, mask) = normal(3, 5, 6, seed=3), texts()
     taken, weights = word_attention(queries, words, mask)
     for b in range(3):
@@ -139,14 +139,14 @@ def test_scores_of_words_and_regions_by_hand():
 
 
 def test_damsm_goes_both_ways():
-    regions, picture, sentence, (words, mask) = (
+    regions, image, sentence, (words, mask) = (
         normal(3, 5, 6, seed=4),
         normal(3, 6, seed=5),
         normal(3, 6, seed=6),
         texts(),
     )
-    losses = damsm(regions, picture, words, sentence, mask, sharpness=(4.0, 3.0, 7.0))
-    cosine = torch.cosine_similarity(picture[:, None], sentence, dim=-1)
+    losses = damsm(regions, image, words, sentence, mask, sharpness=(4.0, 3.0, 7.0))
+    cosine = torch.cosine_similarity(image[:, None], sentence, dim=-1)
     for name, scores in {"words": word_region_scores(regions, words, mask, (4.0, 3.0))[0], "sentence": cosine}.items():
         ways = [-(7 * way).log_softmax(1).diagonal().mean() for way in (scores, scores.T)]
         assert abs(ways[0] - ways[1]) > 1e-3  # so that one way alone would be seen
@@ -154,15 +154,15 @@ def test_damsm_goes_both_ways():
 
 
 def test_equal_captions_are_no_wrong_answers():
-    regions, picture, sentence, (words, mask) = (
+    regions, image, sentence, (words, mask) = (
         normal(3, 5, 6, seed=4),
         normal(3, 6, seed=5),
         normal(3, 6, seed=6),
         texts(),
     )
-    same = [x[[0, 0]] for x in (regions, picture, words, sentence, mask)]
+    same = [x[[0, 0]] for x in (regions, image, words, sentence, mask)]
     close(damsm(*same, torch.ones(2, 2, dtype=torch.bool))["words"], torch.tensor(math.log(2)))
-    alone = damsm(*(x[:1] for x in (regions, picture, words, sentence, mask)))
+    alone = damsm(*(x[:1] for x in (regions, image, words, sentence, mask)))
     assert alone == {"words": 0, "sentence": 0}
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mmlearn.objectives.draws import generator_beside, generator_of_step
+from mmlearn.objectives.draws import generator_of_step, generator_on_device_of
 
 
 def drawn(*numbers):
@@ -14,13 +14,13 @@ def drawn(*numbers):
 
 
 def test_the_numbers_decide_and_nothing_else():
-    step, place = torch.tensor(3), torch.tensor(7)
-    first, before = drawn(0, step, place), torch.get_rng_state()
+    step, position = torch.tensor(3), torch.tensor(7)
+    first, before = drawn(0, step, position), torch.get_rng_state()
     torch.manual_seed(99)
     random.seed(99)
-    assert drawn(0, step, place) == first
+    assert drawn(0, step, position) == first
     torch.set_rng_state(before)
-    others = {drawn(1, step, place), drawn(0, step + 1, place), drawn(0, step, place + 1), drawn(0, step)}
+    others = {drawn(1, step, position), drawn(0, step + 1, position), drawn(0, step, position + 1), drawn(0, step)}
     assert len(others | {first}) == 5
 
 
@@ -33,9 +33,9 @@ def test_what_is_on_a_gpu_is_drawn_there(monkeypatch):
     made, real = [], torch.Generator
     monkeypatch.setattr(torch, "Generator", lambda device: made.append(device) or real())
     with FakeTensorMode():
-        generator_beside(torch.empty(2, device="cuda:1"), 5)
-        generator_beside(torch.empty(2), 5)
-    generator_beside(torch.empty(2, device="meta"), 5)
+        generator_on_device_of(torch.empty(2, device="cuda:1"), 5)
+        generator_on_device_of(torch.empty(2), 5)
+    generator_on_device_of(torch.empty(2, device="meta"), 5)
     assert made == [torch.device("cuda:1"), "cpu", "cpu"]
 
 

@@ -130,7 +130,7 @@ def test_who_sees_whom():
 
 
 def test_no_token_that_is_asked_sees_what_comes_after_it():
-    """What a transformer says at a place does not change with later tokens, unless they are of the prefix."""
+    """What a transformer says at a position does not change with later tokens, unless they are of the prefix."""
     torch.manual_seed(0)
     model = Transformer(TransformerConfig(8, 2, 2, dropout=0.0)).eval()
     prefix = torch.arange(T) < 3
@@ -141,11 +141,11 @@ def test_no_token_that_is_asked_sees_what_comes_after_it():
         other[:, of] = torch.randn(8)
         change = (model(x, prefix_mask(prefix[None])) - model(other, prefix_mask(prefix[None]))).abs().amax(-1)[0]
         moved.append(change > 1e-6)
-    moved = torch.stack(moved, 1)  # (place, token that changed)
+    moved = torch.stack(moved, 1)  # (position, token that changed)
     assert torch.equal(moved, prefix_mask(prefix[None])[0])
 
 
-def test_a_decoder_reads_the_target_one_place_later():
+def test_a_decoder_reads_the_target_one_position_later():
     target = torch.tensor([[5, 6, 7], [8, 9, 0]])
     assert shifted_right(target, 3).tolist() == [[3, 5, 6], [3, 8, 9]]
     assert shifted_right(target[:, :1], 3).tolist() == [[3], [3]]

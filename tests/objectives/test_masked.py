@@ -1,4 +1,4 @@
-"""What is hidden is hidden by the rules, and each loss equals plain Python loops over the hidden places alone."""
+"""What is hidden is hidden by the rules, and each loss equals plain Python loops over the hidden positions alone."""
 
 import math
 
@@ -181,7 +181,7 @@ def test_fifteen_percent_of_the_real_regions_are_hidden():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_each_picture_with_regions_has_one_hidden(seed):
+def test_each_image_with_regions_has_one_hidden(seed):
     real = torch.arange(P) < torch.tensor([P, 1, 0, 3])[:, None]
     assert mask_regions(real, generator=seeded(seed), probability=0.0).sum(1).tolist() == [1, 1, 0, 1]
     assert mask_regions(real, generator=seeded(seed)).any(1).tolist() == [True, True, False, True]

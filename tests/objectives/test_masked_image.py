@@ -21,7 +21,7 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def test_a_share_of_each_picture_is_hidden_and_each_patch_equally_often():
+def test_a_share_of_each_image_is_hidden_and_each_patch_equally_often():
     visible = draw_visible(2000, 12, 0.75, generator())
     assert visible.shape == (2000, 3)
     assert (visible.diff(dim=1) > 0).all()

@@ -7,7 +7,7 @@ import torch
 from testing_tools import close
 from torch.nn.functional import normalize
 
-from mmlearn.objectives import asking_rows, info_nce, matched_info_nce
+from mmlearn.objectives import info_nce, matched_info_nce, matched_rows
 
 SCALE = torch.tensor(7.0)
 
@@ -20,7 +20,7 @@ def pairs(b=6):
 def test_where_all_pairs_are_true_or_none_is_it_is_info_nce():
     image, text = pairs()
     for matched in (torch.ones(6, dtype=torch.bool), torch.zeros(6, dtype=torch.bool)):
-        assert asking_rows(matched).all()
+        assert matched_rows(matched).all()
         close(matched_info_nce(image, text, SCALE, matched), info_nce(image, text, SCALE))
 
 
@@ -45,7 +45,7 @@ def test_wrong_pairs_ask_nothing_and_are_wrong_answers():
     assert image.grad[1].abs().sum() > 0  # as a wrong answer
 
 
-def test_a_picture_of_a_wrong_pair_fits_no_text():
+def test_a_image_of_a_wrong_pair_fits_no_text():
     """Text 1 stands beside a wrong picture and is that of picture 0: picture 1 does not fit text 0."""
     (image, text), matched = pairs(), torch.tensor([True, False, True, True, True, True])
     caption_id = torch.tensor([0, 0, 2, 3, 4, 5])

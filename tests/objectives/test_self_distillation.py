@@ -1,4 +1,4 @@
-"""Self-distillation: targets have no gradient and one size in every layer, and only hidden places cost something."""
+"""Self-distillation: targets have no gradient and one size in every layer, and only hidden positions cost something."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def test_over_time_each_feature_is_normalised_and_padding_has_no_say():
     close(contextual_targets(found, 1, over_time=True), torch.nn.functional.instance_norm(found[-1].mT).mT)
 
 
-def test_only_hidden_places_cost_something():
+def test_only_hidden_positions_cost_something():
     target, masked = torch.randn(2, 5, 4), torch.tensor([[True, False, True, False, False]] * 2)
     said = torch.where(masked[..., None], target + 3.0, torch.tensor(float("nan"))).requires_grad_()
     for beta, cost in ((0.0, 9.0), (1.0, 2.5), (2.0, 2.0), (6.0, 0.75)):

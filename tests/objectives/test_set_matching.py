@@ -6,7 +6,7 @@ import pytest
 import torch
 from testing_tools import close, refused
 
-from mmlearn.objectives.boxes import middles
+from mmlearn.objectives.boxes import corners_to_centers
 from mmlearn.objectives.set_matching import Weights, hungarian, matching_cost, set_losses
 
 
@@ -27,13 +27,13 @@ def test_no_other_assignment_is_cheaper(scene):
     cost = matching_cost(*parts)
     found = hungarian(cost, real)
     assert torch.equal(found >= 0, real)
-    for picture in range(3):
-        objects = real[picture].nonzero()[:, 0].tolist()
+    for image in range(3):
+        objects = real[image].nonzero()[:, 0].tolist()
         least = min(
-            sum(cost[picture, guess, thing].item() for guess, thing in zip(order, objects))
+            sum(cost[image, guess, thing].item() for guess, thing in zip(order, objects))
             for order in permutations(range(6), len(objects))
         )
-        assert sum(cost[picture, found[picture, thing], thing].item() for thing in objects) == pytest.approx(least)
+        assert sum(cost[image, found[image, thing], thing].item() for thing in objects) == pytest.approx(least)
 
 
 def test_losses_are_those_of_the_set(scene):
@@ -52,7 +52,7 @@ def test_losses_are_those_of_the_set(scene):
 
 def test_perfect_guesses_cost_nothing_and_weights_count(scene):
     _, _, classes, boxes, real = scene
-    guesses = torch.cat([middles(boxes), torch.full((3, 2, 4), 0.5)], 1)
+    guesses = torch.cat([corners_to_centers(boxes), torch.full((3, 2, 4), 0.5)], 1)
     right = torch.where(real, classes, 5)
     logits = 60.0 * torch.nn.functional.one_hot(torch.cat([right, torch.full((3, 2), 5)], 1), 6)
     assert all(value < 1e-5 for value in set_losses(logits, guesses, classes, boxes, real).values())

@@ -60,7 +60,7 @@ def test_the_number_of_spans_is_right_on_average():
     assert count.float().mean().item() == pytest.approx(0.065 * 49, abs=0.03)
 
 
-def test_every_place_that_fits_a_span_is_as_likely():
+def test_every_position_that_fits_a_span_is_as_likely():
     masked = mask_spans(frames(*[8] * 8000), probability=0.01, length=3, generator=seeded())
     starts = torch.bincount(torch.tensor([start for row in masked for start, _ in runs(row)]), minlength=8) / 8000
     close(starts, torch.tensor([1 / 6] * 6 + [0.0] * 2), 0.02)
@@ -84,10 +84,10 @@ def test_distractors_are_other_hidden_frames_of_the_clip():
     masked = mask_spans(frames(49, 30, 49), generator=seeded())
     distractor = sample_distractors(masked, 900, generator=seeded())
     assert distractor.shape == (3, 49, 900)
-    for row, places in zip(masked, distractor):
+    for row, positions in zip(masked, distractor):
         hidden = set(row.nonzero()[:, 0].tolist())
         for frame in hidden:
-            assert set(places[frame].tolist()) == hidden - {frame}  # so many draws find all of them
+            assert set(positions[frame].tolist()) == hidden - {frame}  # so many draws find all of them
 
 
 def test_distractors_are_drawn_evenly():
@@ -95,11 +95,11 @@ def test_distractors_are_drawn_evenly():
     distractor = sample_distractors(masked, 30_000, generator=seeded())[0]
     for frame in (0, 2, 3, 5):
         share = torch.bincount(distractor[frame], minlength=6) / 30_000
-        close(share, torch.tensor([(place in {0, 2, 3, 5} - {frame}) / 3 for place in range(6)]), 0.015)
+        close(share, torch.tensor([(position in {0, 2, 3, 5} - {frame}) / 3 for position in range(6)]), 0.015)
 
 
 def test_clips_without_a_choice_of_distractors():
-    """One hidden frame has its own place, which the contrast leaves out; none has anything that can be looked up."""
+    """One hidden frame has its own position, which the contrast leaves out; none has anything that can be looked up."""
     masked = torch.tensor([[False, True, False], [False, False, False], [True, False, True]])
     distractor = sample_distractors(masked, 5, generator=seeded())
     assert (distractor[0, 1] == 1).all()
@@ -132,13 +132,13 @@ def test_contrast_is_the_equation():
     terms = []
     for i, t in given["masked"].nonzero().tolist():
         others = [
-            place
-            for place in given["distractor"][i, t].tolist()
-            if not torch.equal(given["codes"][i, place], given["codes"][i, t])
+            position
+            for position in given["distractor"][i, t].tolist()
+            if not torch.equal(given["codes"][i, position], given["codes"][i, t])
         ]
         scores = [
-            math.exp(torch.cosine_similarity(given["context"][i, t], given["target"][i, place], dim=0) / 0.2)
-            for place in [t, *others]
+            math.exp(torch.cosine_similarity(given["context"][i, t], given["target"][i, position], dim=0) / 0.2)
+            for position in [t, *others]
         ]
         terms.append(-math.log(scores[0] / sum(scores)))
     assert distractor_contrast(**given, temperature=0.2).item() == pytest.approx(sum(terms) / len(terms), abs=1e-5)

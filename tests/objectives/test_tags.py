@@ -11,7 +11,7 @@ from mmlearn.objectives.tags import pollute_tags, pollute_triples, triple_contra
 SEEDS = range(60)
 
 
-def test_half_of_the_rows_get_the_tags_of_another_picture():
+def test_half_of_the_rows_get_the_tags_of_another_image():
     """Rows 0 and 1 are two captions of one picture."""
     tag_id = torch.tensor([7, 7, 3, 4, 5, 6])
     given = {row: set() for row in range(6)}

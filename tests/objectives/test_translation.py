@@ -72,7 +72,7 @@ def in_words(b=300):
     return text, other, text > 0, other > 0, word, translated
 
 
-def test_words_are_switched_whole_in_their_places():
+def test_words_are_switched_whole_in_their_positions():
     rows, real = code_switch(*in_words(), 0.4, seeded())
     here, there = ([10, 11], [20], [30, 31]), ([110], [120, 121, 122], [130])
     seen, switched = set(), 0

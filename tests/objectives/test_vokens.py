@@ -16,29 +16,29 @@ def embedded(b=5, t=4, d=6):
 @pytest.mark.parametrize("captions", [None, [0, 1, 0, 2, 3], [7, 7, 7, 7, 1], [4, 4, 4, 4, 4]])
 @pytest.mark.parametrize("margin", [0.1, 0.5])
 def test_the_hinge_against_counting(captions, margin):
-    tokens, pictures, mask = embedded()
+    tokens, images, mask = embedded()
     number, terms = captions or list(range(5)), []
     for s in range(5):
         wrong = [x for x in range(5) if number[x] != number[s]]
         for word in tokens[s][mask[s]] if wrong else []:
-            short = [max(0.0, margin - float(word @ pictures[s]) + float(word @ pictures[x])) for x in wrong]
+            short = [max(0.0, margin - float(word @ images[s]) + float(word @ images[x])) for x in wrong]
             terms.append(sum(short) / len(short))
-    got = token_image_hinge(tokens, pictures, mask, margin, None if captions is None else torch.tensor(captions))
+    got = token_image_hinge(tokens, images, mask, margin, None if captions is None else torch.tensor(captions))
     assert got.item() == pytest.approx(sum(terms) / max(len(terms), 1), abs=1e-6)
 
 
 def test_what_the_hinge_is_at_its_ends():
     """Pictures that cannot be told apart cost the margin, tokens on their pictures nothing; padding does not count."""
-    tokens, pictures, mask = embedded()
-    close(token_image_hinge(tokens, pictures[:1].expand(5, -1), mask, 0.3), torch.tensor(0.3))
+    tokens, images, mask = embedded()
+    close(token_image_hinge(tokens, images[:1].expand(5, -1), mask, 0.3), torch.tensor(0.3))
     assert token_image_hinge(torch.eye(5)[:, None].expand(5, 4, 5), torch.eye(5), mask, 0.9) == 0
-    assert token_image_hinge(tokens[:1], pictures[:1], mask[:1]) == 0  # no picture is wrong
-    assert token_image_hinge(tokens, pictures, mask & False) == 0
+    assert token_image_hinge(tokens[:1], images[:1], mask[:1]) == 0  # no picture is wrong
+    assert token_image_hinge(tokens, images, mask & False) == 0
     other = torch.where(mask[..., None], tokens, torch.randn(tokens.shape))
-    assert torch.equal(token_image_hinge(other, pictures, mask), token_image_hinge(tokens, pictures, mask))
+    assert torch.equal(token_image_hinge(other, images, mask), token_image_hinge(tokens, images, mask))
 
 
-def test_the_voken_is_the_nearest_picture_whatever_their_order():
+def test_the_voken_is_the_nearest_image_whatever_their_order():
     tokens, _, mask = embedded()
     vokens = F.normalize(torch.randn(9, 6), dim=-1)
     found = nearest_vokens(tokens, vokens, mask)

@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 from released import WORDS, faint, released
-from restated import learning, pictures_with_texts
+from restated import images_with_texts, learning
 from testing_tools import assert_gradients, close
 
 from mmlearn import load_pretrained
@@ -40,7 +40,8 @@ def twins(tmp_path):
 def assert_same_gradients(tmp_path):
     """Both losses go backward, where they are given: every parameter has the same gradient, to 1e-5.
 
-    The published gradients are saved as if they were weights, and so find their places here by the same table of names.
+    The published gradients are saved as if they were weights, and so find their positions here by the same table of
+    names.
     """
 
     def check(published, ours, *losses):
@@ -75,7 +76,7 @@ def convert_released(tmp_path):
 def assert_gradients_as_released(convert_released):
     """Every parameter has the gradient that the released one has, to 1e-5, but for those named.
 
-    Released gradients are converted as if they were weights, and so find their places by the same table of names.
+    Released gradients are converted as if they were weights, and so find their positions by the same table of names.
     """
 
     def check(weights, ours, but=()):
@@ -124,7 +125,7 @@ def released_pair(convert_released):
         return (
             weights,
             convert_released(weights),
-            pictures_with_texts(*sizes, words=WORDS, features=20, classes=classes),
+            images_with_texts(*sizes, words=WORDS, features=20, classes=classes),
         )
 
     return build

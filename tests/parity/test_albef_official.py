@@ -66,8 +66,8 @@ class Restated:
         )
 
     def embed(self, patches, words):
-        picture = dense(self.w, f"vision_proj{self.end}", patches[:, 0])
-        return F.normalize(picture, dim=-1), F.normalize(dense(self.w, f"text_proj{self.end}", words[:, 0]), dim=-1)
+        image = dense(self.w, f"vision_proj{self.end}", patches[:, 0])
+        return F.normalize(image, dim=-1), F.normalize(dense(self.w, f"text_proj{self.end}", words[:, 0]), dim=-1)
 
 
 def similarities(queries, candidates, queue, temperature):
@@ -79,15 +79,15 @@ def losses(w, online, slow, batch, alpha, wrong_image, text):
     image, gaps, mask, label = batch["image"], batch["tokens"], batch["mask"], batch["token_label"]
     whole = torch.where(label < 0, gaps, label)
     patches, words = online.see(image), online.read(whole, mask)
-    own_picture, own_text = online.embed(patches, words)
+    own_image, own_text = online.embed(patches, words)
     with torch.no_grad():
         slow_patches = slow.see(image)
-        slow_picture, slow_text = slow.embed(slow_patches, slow.read(whole, mask))
+        slow_image, slow_text = slow.embed(slow_patches, slow.read(whole, mask))
         taught = slow.guess(gaps, mask, slow_patches).softmax(-1)
     contrast, odds = [], []
     for mine, slow_mine, slow_other, queue in (
-        (own_picture, slow_picture, slow_text, w["text_queue"]),
-        (own_text, slow_text, slow_picture, w["image_queue"]),
+        (own_image, slow_image, slow_text, w["text_queue"]),
+        (own_text, slow_text, slow_image, w["image_queue"]),
     ):
         scores = similarities(mine, slow_other, queue, w["temp"])
         with torch.no_grad():
@@ -169,10 +169,10 @@ def test_losses_and_gradients(setting, assert_gradients_as_released):
     weights, restated, model, batch, alpha, drawn = setting
     ours = model.loss(batch)
     rows = torch.arange(len(batch["image"]))
-    (odds_of_texts, text), (odds_of_pictures, picture) = drawn
-    pairs = torch.cat([picture, rows]), torch.cat([rows, text])
+    (odds_of_texts, text), (odds_of_images, image) = drawn
+    pairs = torch.cat([image, rows]), torch.cat([rows, text])
     theirs, odds = losses(weights, *restated, batch, alpha, *pairs)
-    for got, expected in zip((odds_of_texts, odds_of_pictures), odds):
+    for got, expected in zip((odds_of_texts, odds_of_images), odds):
         close(got, expected / expected.sum(1, keepdim=True))
     assert set(ours) == set(theirs)
     for name in theirs:

@@ -141,7 +141,7 @@ def test_fusion_scores_and_loss(pair, kept):
 
     stacked = (mel * mel_mask[:, None]).transpose(1, 2).reshape(b, frames, -1)
     stacked = torch.where(audio_masked[..., None], model.mask_embedding, stacked)
-    shown = torch.stack([row[places] for row, places in zip(grey, other)]) * mask[..., None, None]
+    shown = torch.stack([row[positions] for row, positions in zip(grey, other)]) * mask[..., None, None]
     heard, seen = model.audio_projection(stacked), model.video_projection(lips(weights, shown, training))
     heard, seen = heard * (kept != "lips"), seen * (kept != "sound")
     x = F.layer_norm(torch.cat([heard, seen], -1), (2 * model.config.width,), *model.fusion_norm.parameters())

@@ -36,7 +36,7 @@ def test_classifier(case, twins, assert_same_gradients):
     assert_same_gradients(published, ours, loss, expected.loss)
 
 
-def test_another_size_of_pictures(twins):
+def test_another_size_of_images(twins):
     """Whose relative positions are interpolated."""
     config, *_ = relative_inputs(BeitConfig, "shared positions", num_labels=3)
     published, ours = twins(BeitForImageClassification(config))

@@ -18,9 +18,9 @@ DECODE, ENCODE, END = WORDS, WORDS + 1, 3
 
 
 def inputs(case, label_smoothing=0.1):
-    text, picture, *given = captioned_inputs(case, WORDS)
+    text, image, *given = captioned_inputs(case, WORDS)
     special = dict(vocab_size=WORDS + 2, bos_token_id=DECODE, sep_token_id=END, label_smoothing=label_smoothing)
-    return BlipConfig(text_config=text | special, vision_config=picture, image_text_hidden_size=12), *given
+    return BlipConfig(text_config=text | special, vision_config=image, image_text_hidden_size=12), *given
 
 
 def beginning(tokens, role):
@@ -89,7 +89,7 @@ def test_three_losses(count, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     import twins as benched
 
-    size = dict(width=24, depth=2, heads=3, vocab=90, words=(4, 9), picture=20, patch=5, length=9)
+    size = dict(width=24, depth=2, heads=3, vocab=90, words=(4, 9), image=20, patch=5, length=9)
     ours, published, batch = benched.blip(size), benched.PublishedBLIP(size), benched.captioned_images(size, count)
     counts = [sum(parameter.numel() for parameter in model.parameters()) for model in (ours, published)]
     assert counts[0] == counts[1]

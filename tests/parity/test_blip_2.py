@@ -33,7 +33,7 @@ CASES = {
         image=sizes(16, 2, 1, 24, hidden_act="relu"), size=(12, 4),
     ),
 }  # fmt: skip
-WORDS, PICTURE = 90, 92  # then [Decode] = 90
+WORDS, IMAGE = 90, 92  # then [Decode] = 90
 
 
 def inputs(name, reads_text):
@@ -48,7 +48,7 @@ def inputs(name, reads_text):
         text_config=GPT2Config(bos_token_id=1, eos_token_id=2, **language),
         num_query_tokens=q,
         image_text_hidden_size=12,
-        image_token_index=None if reads_text else PICTURE,
+        image_token_index=None if reads_text else IMAGE,
     )
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(4, WORDS, (batch, length), generator=generator)
@@ -127,7 +127,7 @@ def test_speaking(case, padded, twins, assert_same_gradients):
     label[:, 0] = -100  # the start token, which is not asked here
     expected = published(
         pixel_values=image,
-        input_ids=torch.cat([torch.full((b, q), PICTURE), tokens], 1),
+        input_ids=torch.cat([torch.full((b, q), IMAGE), tokens], 1),
         attention_mask=torch.cat([torch.ones(b, q), mask], 1).long(),
         labels=torch.cat([torch.full((b, q), -100), label], 1),
     )

@@ -11,10 +11,10 @@ from transformers import ClapConfig, ClapModel
 from mmlearn.objectives import pair_cross_entropy
 
 
-def windows(picture, mels, patch, window, depths, heads, width, **more):
+def windows(image, mels, patch, window, depths, heads, width, **more):
     """The tower of sounds, each of whose stages but the first is twice as wide as the one before."""
     return dict(
-        spec_size=picture,
+        spec_size=image,
         num_mel_bins=mels,
         patch_size=patch,
         patch_stride=[patch, patch],
@@ -107,8 +107,8 @@ def test_features(case, twins):
     published, ours = twins(with_statistics(ClapModel(config)))
     expected = published.get_audio_features(inputs_of_theirs.pop("input_features"))
     close(ours.encode_audio(given["mel"]), expected.pooler_output)
-    places = rearrange(ours.audio_encoder(given["mel"]), "b band s d -> b d band s")
-    close(places, expected.last_hidden_state)
+    positions = rearrange(ours.audio_encoder(given["mel"]), "b band s d -> b d band s")
+    close(positions, expected.last_hidden_state)
     close(
         ours.encode_text(given["tokens"], given["mask"]), published.get_text_features(**inputs_of_theirs).pooler_output
     )

@@ -19,12 +19,12 @@ CASES = {  # width, depth, clips, frames
 
 
 def encode(w, mel, mask):
-    """Neighbours tell frames their places, by a kernel whose length at each of its places is a weight of its own."""
+    """Neighbours tell frames their positions, by a kernel with a learned length at each position."""
     x = dense(w, "post_extract_proj", mel.transpose(1, 2)) * mask[..., None]
     direction, groups = w["encoder.pos_conv.0.weight_v"], 4
     kernel = w["encoder.pos_conv.0.weight_g"] * direction / direction.square().sum((0, 1), keepdim=True).sqrt()
     near = F.conv1d(x.transpose(1, 2), kernel, w["encoder.pos_conv.0.bias"], padding=3, groups=groups)
-    near = F.gelu(near[..., :-1])  # an even kernel gives one place too many
+    near = F.gelu(near[..., :-1])  # an even kernel gives one position too many
     x = norm(w, "encoder.layer_norm", x + near.transpose(1, 2), 1e-5)
     for i in range(count_blocks(w, "encoder.layers")):
         layer = f"encoder.layers.{i}"

@@ -5,7 +5,7 @@ import torch
 from testing_tools import close
 from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
 
-from mmlearn.objectives.boxes import middles
+from mmlearn.objectives.boxes import corners_to_centers
 
 CASES = {
     "basic": dict(d_model=16, heads=2, mlp=20, layers=(2, 2), num_queries=7, num_labels=5)
@@ -42,7 +42,8 @@ def inputs(num_labels):
     classes = torch.randint(num_labels, (3, 4), generator=generator)
     batch = dict(image=image, pixel_mask=pixel_mask, boxes=boxes, object_classes=classes, object_mask=mask)
     labels = [
-        {"class_labels": kinds[real], "boxes": middles(box)[real]} for kinds, box, real in zip(classes, boxes, mask)
+        {"class_labels": kinds[real], "boxes": corners_to_centers(box)[real]}
+        for kinds, box, real in zip(classes, boxes, mask)
     ]
     return batch, labels
 

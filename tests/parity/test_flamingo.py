@@ -46,17 +46,17 @@ def both(name):
     return ours, theirs
 
 
-def shaken_pair(ours, theirs, places):
-    """Noise on theirs, the same in ours; ``places`` are our names → theirs."""
+def shaken_pair(ours, theirs, positions):
+    """Noise on theirs, the same in ours; ``positions`` are our names → theirs."""
     with torch.no_grad():
         for parameter in theirs.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=seeded(len(parameter.shape))))
         named, known = dict(ours.named_parameters()), dict(theirs.named_parameters())
-        assert named.keys() == places.keys()
-        assert known.keys() == set(places.values())
-        for name, other in places.items():
+        assert named.keys() == positions.keys()
+        assert known.keys() == set(positions.values())
+        for name, other in positions.items():
             named[name].copy_(known[other].reshape(named[name].shape))
-    return {name: (named[name], known[other]) for name, other in places.items()}
+    return {name: (named[name], known[other]) for name, other in positions.items()}
 
 
 def assert_same(got, expected, pairs):
@@ -75,24 +75,24 @@ def test_resampler(case):
     ours, depth = PerceiverResampler(config), config.resampler_depth
     width, heads = config.image_encoder.width, config.resampler_heads
     theirs = IdeficsPerceiverResampler(published, width, depth, heads, width // heads, config.num_latents)
-    places = {"latents": "latents", "norm.weight": "layer_norm.weight", "norm.bias": "layer_norm.bias"}
+    positions = {"latents": "latents", "norm.weight": "layer_norm.weight", "norm.bias": "layer_norm.bias"}
     for i in range(depth):
         for part, other in (("image", "context"), ("latents", "latents")):
             for what in ("weight", "bias"):
-                places[f"blocks.{i}.{part}_norm.{what}"] = f"blocks.{i}.0.{other}_layer_norm.{what}"
+                positions[f"blocks.{i}.{part}_norm.{what}"] = f"blocks.{i}.0.{other}_layer_norm.{what}"
         for part, other in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("output", "output_proj")):
-            places[f"blocks.{i}.attention.{part}.weight"] = f"blocks.{i}.0.{other}.weight"
+            positions[f"blocks.{i}.attention.{part}.weight"] = f"blocks.{i}.0.{other}.weight"
         for part, other in (("norm.weight", "ln.weight"), ("norm.bias", "ln.bias")):
-            places[f"blocks.{i}.mlp.{part}"] = f"blocks.{i}.1.{other}"
-        places[f"blocks.{i}.mlp.expand.weight"] = f"blocks.{i}.1.fc.weight"
-        places[f"blocks.{i}.mlp.contract.weight"] = f"blocks.{i}.1.c_proj.weight"
-    pairs = shaken_pair(ours, theirs, places)
-    picture = torch.randn(3, 9, width)
-    assert_same(ours(picture), theirs(picture), pairs)
+            positions[f"blocks.{i}.mlp.{part}"] = f"blocks.{i}.1.{other}"
+        positions[f"blocks.{i}.mlp.expand.weight"] = f"blocks.{i}.1.fc.weight"
+        positions[f"blocks.{i}.mlp.contract.weight"] = f"blocks.{i}.1.c_proj.weight"
+    pairs = shaken_pair(ours, theirs, positions)
+    image = torch.randn(3, 9, width)
+    assert_same(ours(image), theirs(image), pairs)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_gated_block_among_several_pictures(case):
+def test_gated_block_among_several_images(case):
     """The first words stand before any picture, and others see the last picture before them."""
     config, published = both(case)
     width, image_width = config.language_model.width, config.image_encoder.width
@@ -100,18 +100,18 @@ def test_gated_block_among_several_pictures(case):
     theirs.input_layernorm, theirs.post_attention_layernorm = nn.LayerNorm(width), nn.LayerNorm(width)
     expand, contract = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
     theirs.mlp = nn.Sequential(expand, nn.ReLU(), contract)
-    places = {"attention_gate": "alpha_cross_attn", "mlp_gate": "alpha_dense"}
+    positions = {"attention_gate": "alpha_cross_attn", "mlp_gate": "alpha_dense"}
     for what in ("weight", "bias"):
-        places[f"attention_norm.{what}"] = f"input_layernorm.{what}"
-        places[f"mlp.norm.{what}"] = f"post_attention_layernorm.{what}"
+        positions[f"attention_norm.{what}"] = f"input_layernorm.{what}"
+        positions[f"mlp.norm.{what}"] = f"post_attention_layernorm.{what}"
     for part, other in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("output", "o_proj")):
-        places[f"attention.{part}.weight"] = f"cross_attn.{other}.weight"
-    places |= {"mlp.expand.weight": "mlp.0.weight", "mlp.contract.weight": "mlp.2.weight"}
-    pairs = shaken_pair(ours, theirs, places)
-    pictures, each = 3, config.num_latents
-    words, latents = torch.randn(2, 8, width), torch.randn(2, pictures * each, image_width)
+        positions[f"attention.{part}.weight"] = f"cross_attn.{other}.weight"
+    positions |= {"mlp.expand.weight": "mlp.0.weight", "mlp.contract.weight": "mlp.2.weight"}
+    pairs = shaken_pair(ours, theirs, positions)
+    images, each = 3, config.num_latents
+    words, latents = torch.randn(2, 8, width), torch.randn(2, images * each, image_width)
     before = torch.tensor([[0, 0, 1, 1, 2, 2, 3, 3], [0, 1, 1, 1, 1, 2, 2, 3]])
-    sees = last_image_mask(before, pictures, each)
+    sees = last_image_mask(before, images, each)
     hidden = torch.zeros(sees.shape).masked_fill(~sees, torch.finfo(torch.float32).min)[:, None]
     expected = theirs(
         words, image_hidden_states=latents, image_attention_mask=hidden, cross_attention_gate=(before > 0).float()

@@ -16,8 +16,8 @@ WORDS, START, END = 90, 2, 3
 
 
 def inputs(case):
-    text, picture, *given = captioned_inputs(case, WORDS)
-    config = GitConfig(vision_config=picture, **text | dict(vocab_size=WORDS), bos_token_id=START, eos_token_id=END)
+    text, image, *given = captioned_inputs(case, WORDS)
+    config = GitConfig(vision_config=image, **text | dict(vocab_size=WORDS), bos_token_id=START, eos_token_id=END)
     return config, *given
 
 

@@ -20,7 +20,7 @@ CASES = {  # width, heads and depth of each tower; side of a patch and of a pict
     "odd": (dict(vision=(24, 3, 2), text=(20, 4, 1), audio=(16, 2, 2)), (3, 14), (26, 37)),
     "deep": (dict(vision=(16, 1, 3), text=(24, 2, 3), audio=(24, 6, 1)), (4, 12), (16, 26)),
 }
-WORDS, PLACES, SHARED = 50, 9, 12  # SHARED: the width of all embeddings
+WORDS, POSITIONS, SHARED = 50, 9, 12  # SHARED: the width of all embeddings
 
 
 def shapes_of(case):
@@ -29,11 +29,13 @@ def shapes_of(case):
     for name, (width, _, depth) in sizes.items():
         before, trunk = f"modality_preprocessors.{name}", f"modality_trunks.{name}"
         if name == "text":
-            shapes |= {f"{before}.token_embedding.weight": (WORDS, width), f"{before}.pos_embed": (1, PLACES, width)}
+            shapes |= {f"{before}.token_embedding.weight": (WORDS, width), f"{before}.pos_embed": (1, POSITIONS, width)}
         else:
-            places = (side // patch) ** 2 if name == "vision" else ((mels - 16) // 10 + 1) * ((frames - 16) // 10 + 1)
+            positions = (
+                (side // patch) ** 2 if name == "vision" else ((mels - 16) // 10 + 1) * ((frames - 16) // 10 + 1)
+            )
             shapes |= {f"{before}.cls_token": (1, 1, width)}
-            shapes |= {f"{before}.pos_embedding_helper.pos_embed": (1, places + 1, width)}
+            shapes |= {f"{before}.pos_embedding_helper.pos_embed": (1, positions + 1, width)}
         if name == "vision":
             shapes |= {f"{before}.rgbt_stem.proj.1.weight": (width, 3, 2, patch, patch)}
             shapes |= norm(f"{trunk}.pre_transformer_layer.0", width)
@@ -150,7 +152,7 @@ def build(case, *small):
     config = dataclasses.replace(
         config,
         image=dataclasses.replace(config.image, **image, image_size=side, patch_size=patch),
-        text=dataclasses.replace(config.text, **text, vocab_size=WORDS, max_length=PLACES),
+        text=dataclasses.replace(config.text, **text, vocab_size=WORDS, max_length=POSITIONS),
         audio=dataclasses.replace(config.audio, **audio, mels=mels, frames=frames),
         embedding_width=SHARED,
         frozen=(),
@@ -160,7 +162,7 @@ def build(case, *small):
     model.load_state_dict(
         state | {name: x for name, x in model.state_dict().items() if name.startswith("logit_scales")}
     )
-    tokens = torch.randint(1, WORDS - 1, (4, PLACES))
+    tokens = torch.randint(1, WORDS - 1, (4, POSITIONS))
     tokens[torch.arange(4), torch.tensor([2, 8, 5, 3])] = WORDS - 1
     return (
         weights,

@@ -110,7 +110,7 @@ def test_pretraining(case, padded, twins, assert_same_gradients):
     expected = published(**published_inputs(batch), **published_labels(batch))
     given = ("tokens", "regions", "boxes", "mask", "region_mask", "token_type")
     output = ours(**{name: batch[name] for name in given if name in batch})
-    words, places = real(batch)
+    words, positions = real(batch)
     close(ours.token_logits(output.tokens[words]), expected.prediction_logits[words])
     close(output.match_logits, expected.cross_relationship_score)
     if config.task_qa:
@@ -118,7 +118,7 @@ def test_pretraining(case, padded, twins, assert_same_gradients):
     predicted = published.obj_predict_head(published.lxmert(**published_inputs(batch)).vision_output)
     for name, theirs in (("features", "feat"), ("classes", "obj"), ("attributes", "attr")):
         if theirs in predicted:
-            close(ours.region_head(output.regions)[name][places], predicted[theirs][places])
+            close(ours.region_head(output.regions)[name][positions], predicted[theirs][positions])
     losses = ours.loss(batch)
     built = {"mrfr": config.visual_feat_loss, "mrc_attributes": config.visual_attr_loss, "vqa": config.task_qa}
     assert set(losses) == {"mlm", "itm", "mrc"} | {name for name in built if built[name]}
@@ -145,9 +145,9 @@ def test_encoders_alone(case, twins):
     config, batch = inputs(case)
     published, ours = twins(LxmertModel(config))
     expected, output = published(**published_inputs(batch)), ours(**batch)
-    words, places = real(batch)
+    words, positions = real(batch)
     close(output.tokens[words], expected.language_output[words])
-    close(output.regions[places], expected.vision_output[places])
+    close(output.regions[positions], expected.vision_output[positions])
     close(output.pooled, expected.pooled_output)
     assert output.match_logits is output.answer_logits is ours.region_head is None
 
@@ -178,10 +178,10 @@ def test_attention_maps(twins):
         ours(**batch)
     for i in range(config.x_layers):
         assert maps[f"cross_layers.{i}.cross_attention#2"].shape == (3, 3, 5, 11)
-    words, places = real(batch)
+    words, positions = real(batch)
     compared = [(f"cross_layers.{i}.cross_attention", expected.cross_encoder_attentions[i], words) for i in range(2)]
     compared.append(("language_encoder.blocks.2.attention", expected.language_attentions[2], words))
-    compared.append(("region_encoder.blocks.0.attention", expected.vision_attentions[0], places))
+    compared.append(("region_encoder.blocks.0.attention", expected.vision_attentions[0], positions))
     for name, theirs, asking in compared:
         close(maps[name].transpose(1, 2)[asking], theirs.transpose(1, 2)[asking])
 

@@ -75,7 +75,7 @@ def test_texts_in_classes(case, twins, assert_same_gradients):
 
 
 @pytest.mark.parametrize(("case", "side"), zip(CASES, [(6, 6), (5, 9), (8, 3)]))
-def test_pictures_in_classes(case, side, twins, assert_same_gradients):
+def test_images_in_classes(case, side, twins, assert_same_gradients):
     torch.manual_seed(1)
     changes = dict(num_labels=3, d_model=261, num_cross_attention_heads=1)
     config = PerceiverConfig(**CASES[case] | changes)

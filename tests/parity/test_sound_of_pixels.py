@@ -54,16 +54,16 @@ def u_net(w, magnitude, widths, channels, training):
         first, last = number == 0, number == len(widths) - 1
         given = x if first else F.leaky_relu(x, 0.2)
         x = w.conv(f"{name}.{0 if first else 1}", given, widths[number], 4, stride=2, padding=1)
-        place = 1 if first else 2  # in the list of this level's layers
+        position = 1 if first else 2  # in the list of this level's layers
         if not (first or last):
-            x, place = w.norm(f"{name}.2", x, training), 3
+            x, position = w.norm(f"{name}.2", x, training), 3
         if not last:
-            x = level(x, number + 1, f"{name}.{place}.model")
-            place += 1
+            x = level(x, number + 1, f"{name}.{position}.model")
+            position += 1
         x = F.interpolate(x.relu(), scale_factor=2, mode="bilinear", align_corners=True)
         outputs = channels if first else widths[number - 1]
-        x = w.conv(f"{name}.{place + 2}", x, outputs, 3, padding=1, bias=first)
-        return x if first else torch.cat([given, w.norm(f"{name}.{place + 3}", x, training)], dim=1)
+        x = w.conv(f"{name}.{position + 2}", x, outputs, 3, padding=1, bias=first)
+        return x if first else torch.cat([given, w.norm(f"{name}.{position + 3}", x, training)], dim=1)
 
     x = F.pad(magnitude[:, None] + 1e-10, (0, -magnitude.shape[-1] % 2 ** len(widths)), value=1e-10)
     return level(w.norm("bn0", x.log(), training), 0, "unet_block.model")[..., : magnitude.shape[-1]]
@@ -98,7 +98,7 @@ def product(w, pixels, sounds):
     return (chosen[:, None] @ maps.flatten(2)).view(-1, *maps.shape[2:]) + w["bias"]
 
 
-NAMES = [  # theirs → ours, of the U-Net without its place, and of the ResNet
+NAMES = [  # theirs → ours, of the U-Net without its position, and of the ResNet
     (r"^bn0", "audio_network.norm"),
     (r"^features\.0", "video_network.stem.0"),
     (r"^features\.1", "video_network.stem.1"),
@@ -114,11 +114,13 @@ NAMES = [  # theirs → ours, of the U-Net without its place, and of the ResNet
 def our_name(name, levels, blocks):
     if found := re.match(r"unet_block\.model((?:\.\d\.model)*)\.(\d)\.(\w+)$", name):
         level = found[1].count("model")
-        place = int(found[2]) - (level > 0)  # theirs from the convolution on, before which ours has a rectifier too
-        going_up = place > (0 if level in (0, levels - 1) else 1)
+        position = int(found[2]) - (level > 0)  # theirs from the convolution on, before which ours has a rectifier too
+        going_up = position > (0 if level in (0, levels - 1) else 1)
         if going_up:
-            place -= 1 + (0 < level < levels - 1) + (level < levels - 1)  # the same list goes on
-        return f"audio_network.{'up' if going_up else 'down'}.{level}.{place + (level > 0 and not going_up)}.{found[3]}"
+            position -= 1 + (0 < level < levels - 1) + (level < levels - 1)  # the same list goes on
+        return (
+            f"audio_network.{'up' if going_up else 'down'}.{level}.{position + (level > 0 and not going_up)}.{found[3]}"
+        )
     if found := re.match(r"features\.([4-7])\.(\d)\.(.*)$", name):
         name = f"video_network.trunk.{blocks * (int(found[1]) - 4) + int(found[2])}.{found[3]}"
     for theirs, ours in NAMES:
@@ -182,7 +184,7 @@ def test_masks_loss_and_gradients(pair, monkeypatch):
 
 @pytest.mark.parametrize(("frequencies", "bins", "frames"), [(512, 256, 7), (257, 128, 20), (32, 64, 3)])
 def test_logarithmic_frequencies(frequencies, bins, frames):
-    """A grid of places in [-1, 1], as the code's ``grid_sample`` meant it in 2019: corners are centres of bins."""
+    """A grid of positions in [-1, 1], as the code's ``grid_sample`` meant it in 2019: corners are centres of bins."""
     model = SoundOfPixels(SoundOfPixelsConfig(2 * (frequencies - 1), bins=bins, audio_widths=(2, 2), video_widths=(2,)))
 
     def sampled(x, along):

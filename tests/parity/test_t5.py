@@ -40,7 +40,7 @@ def test_writing(case, padded, assert_written_alike):
 def test_buckets_are_those_of_theirs(causal):
     from transformers.models.t5.modeling_t5 import T5Attention
 
-    place = torch.arange(300)
-    expected = T5Attention._relative_position_bucket(place - place[:, None], not causal, 32, 128)
+    position = torch.arange(300)
+    expected = T5Attention._relative_position_bucket(position - position[:, None], not causal, 32, 128)
     assert torch.equal(distance_buckets(300, 300, 32, 128, causal), expected)
     assert torch.equal(distance_buckets(1, 300, 32, 128, causal), expected[-1:])

@@ -22,9 +22,9 @@ def encode(w, batch, hide=False):
     if hide:
         features = features.masked_fill(masked[..., None], 0) + w["img_embeddings.mask_embedding.weight"][masked.long()]
     sides = corners[..., 2:] - corners[..., :2]
-    places = torch.cat([corners, sides, sides.prod(-1, keepdim=True)], dim=-1)
+    positions = torch.cat([corners, sides, sides.prod(-1, keepdim=True)], dim=-1)
     image = norm(w, "img_embeddings.img_layer_norm", dense(w, "img_embeddings.img_linear", features))
-    image = image + norm(w, "img_embeddings.pos_layer_norm", dense(w, "img_embeddings.pos_linear", places))
+    image = image + norm(w, "img_embeddings.pos_layer_norm", dense(w, "img_embeddings.pos_linear", positions))
     image = norm(w, "img_embeddings.LayerNorm", image + w["embeddings.token_type_embeddings.weight"][1])
     text = norm(w, "embeddings.LayerNorm", bert_words(w, "embeddings", batch["tokens"]))
     lengths = batch["mask"].sum(1).tolist(), batch["region_mask"].sum(1).tolist()
@@ -39,10 +39,10 @@ def pooled(w, x):
     return dense(w, "pooler.dense", x[:, 0]).tanh()
 
 
-def transport(x, texts, pictures):
+def transport(x, texts, images):
     """The distance of each pair: 50 proximal steps (β = 0.5) over real words and regions alone, row by row."""
     found = []
-    for row, n, m in zip(x, texts, pictures):
+    for row, n, m in zip(x, texts, images):
         cost = 1 - F.normalize(row[:n], dim=-1, eps=1e-5) @ F.normalize(row[n : n + m], dim=-1, eps=1e-5).T
         with torch.no_grad():
             near, plan, sigma = torch.exp(-cost.T / 0.5), torch.ones(m, n), torch.full((n,), 1 / n)

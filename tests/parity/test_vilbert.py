@@ -14,7 +14,7 @@ CASES = {  # width, depth, meetings, batch, tokens, regions
 }
 
 
-def read_picture(w, batch, hide):
+def read_image(w, batch, hide):
     """The picture's own vector, the mean of its regions, before theirs; and which are real."""
     real = batch["region_mask"]
     features = batch["regions"] * real[..., None]
@@ -22,10 +22,10 @@ def read_picture(w, batch, hide):
         features = features * ~batch["masked_regions"][..., None]
     own = features.sum(1, keepdim=True) / real.sum(1)[:, None, None]
     sides = batch["boxes"][..., 2:] - batch["boxes"][..., :2]
-    places = torch.cat([batch["boxes"], sides.prod(-1, keepdim=True)], dim=-1)
+    positions = torch.cat([batch["boxes"], sides.prod(-1, keepdim=True)], dim=-1)
     whole = torch.tensor([0.0, 0, 1, 1, 1]).expand(len(real), 1, 5)
     x = dense(w, "bert.v_embeddings.image_embeddings", torch.cat([own, features], 1))
-    x = x + dense(w, "bert.v_embeddings.image_location_embeddings", torch.cat([whole, places], 1))
+    x = x + dense(w, "bert.v_embeddings.image_location_embeddings", torch.cat([whole, positions], 1))
     return norm(w, "bert.v_embeddings.LayerNorm", x), torch.cat([torch.ones_like(real[:, :1]), real], 1)
 
 
@@ -49,7 +49,7 @@ def encode(w, batch, hide=False):
 
     The visual blocks meet from their first one on, the last blocks of words meet them.
     """
-    read, (visual, seen) = batch["mask"], read_picture(w, batch, hide)
+    read, (visual, seen) = batch["mask"], read_image(w, batch, hide)
     text = norm(w, "bert.embeddings.LayerNorm", bert_words(w, "bert.embeddings", batch["tokens"]))
     depth = count_blocks(w, "bert.encoder.layer")
     meetings = count_blocks(w, "bert.encoder.c_layer")

@@ -13,8 +13,8 @@ from transformers import (
     ViltModel,
 )
 
-PICTURES = {"odd": (15, 5), "relu": (22, 4), "batch of one": (8, 8)}  # sizes of pictures and patches
-CASES = {name: TEXTS[name] | dict(zip(("image_size", "patch_size"), picture)) for name, picture in PICTURES.items()}
+IMAGES = {"odd": (15, 5), "relu": (22, 4), "batch of one": (8, 8)}  # sizes of pictures and patches
+CASES = {name: TEXTS[name] | dict(zip(("image_size", "patch_size"), image)) for name, image in IMAGES.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +99,7 @@ def test_states(case, twins):
 
 
 @pytest.mark.parametrize("size", [(15, 20), (29, 10), (5, 5)])
-def test_pictures_of_another_size(size, twins, assert_same_gradients):
+def test_images_of_another_size(size, twins, assert_same_gradients):
     config, given = inputs("odd")
     given["image"] = torch.randn(3, 3, *size)
     given["pixel_mask"] = torch.ones(3, *size, dtype=torch.bool)
@@ -111,7 +111,7 @@ def test_pictures_of_another_size(size, twins, assert_same_gradients):
     assert_same_gradients(published, ours, output.pooled.square().sum(), expected.pooler_output.square().sum())
 
 
-def test_padded_pictures(twins, assert_same_gradients):
+def test_padded_images(twins, assert_same_gradients):
     """Sizes differ within the batch; the first patches of theirs are the real ones, and the rest padding."""
     config, given = inputs("odd")
     sizes = [(15, 23), (20, 10), (7, 15)]

@@ -58,7 +58,7 @@ def test_encoder_with_hidden_head(case, twins, assert_same_gradients):
     assert_same_gradients(published, ours)
 
 
-def test_larger_picture_interpolates_positions(twins):
+def test_larger_image_interpolates_positions(twins):
     config, image = inputs("odd")
     published, ours = twins(ViTModel(config, add_pooling_layer=False))
     image = torch.randn(2, 3, 42, 63)

@@ -20,7 +20,7 @@ CASES = {  # width, depth, batch, tokens, regions
 WAVES = 32 // 8
 
 
-def with_whole_picture(w, batch, hide):
+def with_whole_image(w, batch, hide):
     """Features, boxes, which are real and which masked, where the picture itself is region 0."""
     real = batch["region_mask"]
     masked = batch["masked_regions"] if hide else torch.zeros_like(real)
@@ -43,16 +43,16 @@ def appearance(w, features, corners):
 
 def encode(w, batch, hide=False):
     """The states of words and of regions without the picture itself, all rows one after the other."""
-    features, corners, real, masked = with_whole_picture(w, batch, hide)
+    features, corners, real, masked = with_whole_image(w, batch, hide)
     visual = appearance(w, features, corners)
     n, m = batch["mask"].sum(1), real.sum(1)
     words = bert_words(w, "vlbert", batch["tokens"]) + norm(w, "vlbert.visual_ln_text", visual[:, :1])
     token = torch.where(
         masked[..., None], w["object_mask_word_embedding.weight"][0], w["object_linguistic_embeddings.weight"][0]
     )
-    places, kind = w["vlbert.position_embeddings.weight"], w["vlbert.token_type_embeddings.weight"][2]
-    objects = token + norm(w, "vlbert.visual_ln_object", visual) + places[n][:, None] + kind
-    end = w["vlbert.end_embedding.weight"][0] + places[n + 1] + kind
+    positions, kind = w["vlbert.position_embeddings.weight"], w["vlbert.token_type_embeddings.weight"][2]
+    objects = token + norm(w, "vlbert.visual_ln_object", visual) + positions[n][:, None] + kind
+    end = w["vlbert.end_embedding.weight"][0] + positions[n + 1] + kind
     # The last region of a row is followed by [END].
     objects = torch.stack([torch.cat([row[:k], last[None], row[k:]]) for row, k, last in zip(objects, m, end)])
     x, filled = compact(words, n.tolist(), objects, (m + 1).tolist())

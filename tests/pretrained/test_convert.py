@@ -174,10 +174,10 @@ class Trap:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("place", ["among weights", "alone"])
-def test_a_pickle_that_wants_to_run_code(place, zipped, tmp_path):
+@pytest.mark.parametrize("position", ["among weights", "alone"])
+def test_a_pickle_that_wants_to_run_code(position, zipped, tmp_path):
     Trap.path = tmp_path / "sprung"
-    content = Trap() if place == "alone" else released(uniter()) | {"trap": Trap()}
+    content = Trap() if position == "alone" else released(uniter()) | {"trap": Trap()}
     torch.save(content, tmp_path / "released.pt", _use_new_zipfile_serialization=zipped)
     refused(tmp_path / "released.pt", tmp_path / "ours", "wants to run code", "mkdir")
     assert not Trap.path.exists()
@@ -278,7 +278,7 @@ def test_a_tied_table_that_is_another(tmp_path):
     refused(tmp_path / "released.pt", tmp_path / "ours", name, "once more, and is another")
 
 
-def test_places(tmp_path):
+def test_positions(tmp_path):
     refused(tmp_path / "none.pt", tmp_path / "ours", "There is no file", error=FileNotFoundError)
     write(tmp_path / "released.pt", "DeCoAR2")
     convert(tmp_path / "released.pt", tmp_path / "ours")

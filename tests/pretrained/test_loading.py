@@ -325,7 +325,7 @@ def test_a_path_object_is_never_looked_up_on_the_hub():
         load_pretrained(Path("openai/clip-vit-base-patch32"))
 
 
-def test_a_file_in_place_of_a_folder(folder):
+def test_a_file_in_position_of_a_folder(folder):
     refused(folder() / WEIGHTS, "no folder", error=FileNotFoundError)
 
 
@@ -336,7 +336,7 @@ def test_missing_files(folder):
         refused(path, name, error=FileNotFoundError)
 
 
-def test_a_folder_in_place_of_a_file(folder):
+def test_a_folder_in_position_of_a_file(folder):
     for name in ("config.json", WEIGHTS):
         path = folder()
         (path / name).unlink()
@@ -405,7 +405,7 @@ def test_a_damaged_config(folder, content, says):
     refused(path, "config.json", says)
 
 
-def test_weights_cut_off_at_any_place(folder):
+def test_weights_cut_off_at_any_position(folder):
     path = folder()
     whole = (path / WEIGHTS).read_bytes()
     header = 8 + int.from_bytes(whole[:8], "little")
@@ -629,7 +629,7 @@ def test_all_that_is_wrong_is_said_at_once(folder):
     refused(tensors(folder(), change), "extra is in the file", "logit_scale is in CLIP", f"{FC1} has shape (3,)")
 
 
-def test_two_tensors_for_one_place(folder):
+def test_two_tensors_for_one_position(folder):
     """The names of norms in TensorFlow and in PyTorch at once."""
     norm = "bert.embeddings.LayerNorm."
     path = tensors(folder("bert"), lambda all: all | {f"{norm}gamma": torch.ones(16)})
@@ -640,12 +640,12 @@ def test_two_tensors_for_one_place(folder):
 
 
 @pytest.mark.parametrize(
-    "place", ["../secret.safetensors", "/etc/passwd", "..", ".", "", "a/b.safetensors", "..\\secret", "sub/../../x"]
+    "position", ["../secret.safetensors", "/etc/passwd", "..", ".", "", "a/b.safetensors", "..\\secret", "sub/../../x"]
 )
-def test_an_index_that_points_outside(folder, place):
+def test_an_index_that_points_outside(folder, position):
     path = folder()
     save_file({"logit_scale": torch.tensor(1.0)}, path.parent / "secret.safetensors")
-    refused(shard(path, logit_scale=place), INDEX, "outside its folder", repr(place))
+    refused(shard(path, logit_scale=position), INDEX, "outside its folder", repr(position))
 
 
 @pytest.mark.parametrize(
@@ -665,9 +665,9 @@ def test_a_damaged_index(folder, content, says):
     refused(path, INDEX, says)
 
 
-@pytest.mark.parametrize("place", ["model-00003-of-00002.safetensors", None, 3])
-def test_an_index_that_names_a_missing_file(folder, place):
-    refused(shard(folder(), logit_scale=place), str(place), "is missing", error=FileNotFoundError)
+@pytest.mark.parametrize("position", ["model-00003-of-00002.safetensors", None, 3])
+def test_an_index_that_names_a_missing_file(folder, position):
+    refused(shard(folder(), logit_scale=position), str(position), "is missing", error=FileNotFoundError)
 
 
 def test_shards_that_are_missing_cut_off_or_swapped(folder):

@@ -108,7 +108,7 @@ BLIP = dict(
 DRAWN = torch.Generator().manual_seed(0)
 TOKENS = torch.randint(6, 28, (3, 6), generator=DRAWN)
 TOKENS[:, 4], TOKENS[:, 5] = 28, 29
-PICTURE = torch.randn(3, 3, 8, 8, generator=DRAWN)
+IMAGE = torch.randn(3, 3, 8, 8, generator=DRAWN)
 MEL = torch.randn(3, 12, 20, generator=DRAWN)
 LONG_MEL = torch.randn(3, 16, 256, generator=DRAWN)
 CLIP = torch.randn(3, 90, generator=DRAWN)
@@ -178,15 +178,15 @@ def label(theirs):
 
 
 def vit(theirs, ours):
-    out = theirs(PICTURE, labels=label(theirs))
+    out = theirs(IMAGE, labels=label(theirs))
     expected = out.logits, out.loss
-    return expected, (ours(PICTURE).logits, ours.loss(dict(image=PICTURE, label=label(theirs)))["classification"])
+    return expected, (ours(IMAGE).logits, ours.loss(dict(image=IMAGE, label=label(theirs)))["classification"])
 
 
 def pooled_vit(theirs, ours):
-    out = theirs(PICTURE)
+    out = theirs(IMAGE)
     expected = out.last_hidden_state, out.pooler_output
-    out = ours(PICTURE)
+    out = ours(IMAGE)
     return expected, (out.tokens, out.representation)
 
 
@@ -198,13 +198,13 @@ def ast(theirs, ours):
 
 def pairs(theirs, ours):
     """CLIP and SigLIP."""
-    out = theirs(input_ids=TOKENS, pixel_values=PICTURE, return_loss=True)
+    out = theirs(input_ids=TOKENS, pixel_values=IMAGE, return_loss=True)
     expected = out.image_embeds, out.text_embeds, out.loss
-    out = ours(PICTURE, TOKENS)
+    out = ours(IMAGE, TOKENS)
     return expected, (
         out.image_embedding,
         out.text_embedding,
-        sum(ours.loss(dict(image=PICTURE, tokens=TOKENS)).values()),
+        sum(ours.loss(dict(image=IMAGE, tokens=TOKENS)).values()),
     )
 
 
@@ -221,19 +221,19 @@ def begun(token):
 
 
 def retrieval(theirs, ours):
-    given = dict(pixel_values=PICTURE, attention_mask=torch.ones_like(TOKENS))
+    given = dict(pixel_values=IMAGE, attention_mask=torch.ones_like(TOKENS))
     cosine = theirs(input_ids=TOKENS, **given, use_itm_head=False).itm_score
     expected = theirs(input_ids=begun(29), **given).itm_score, cosine
-    return expected, (ours.match(PICTURE, TOKENS), ours.encode_image(PICTURE) @ ours.encode_text(TOKENS).T)
+    return expected, (ours.match(IMAGE, TOKENS), ours.encode_image(IMAGE) @ ours.encode_text(TOKENS).T)
 
 
 def captions(theirs, ours):
-    given = dict(pixel_values=PICTURE, attention_mask=torch.ones_like(TOKENS), labels=TOKENS)
-    written = theirs.generate(PICTURE, max_length=6, do_sample=False)
+    given = dict(pixel_values=IMAGE, attention_mask=torch.ones_like(TOKENS), labels=TOKENS)
+    written = theirs.generate(IMAGE, max_length=6, do_sample=False)
     out = theirs(input_ids=begun(theirs.config.text_config.bos_token_id), **given)
     expected = out.logits, out.loss, written[:, 1:].float()
-    given = dict(image=PICTURE, tokens=TOKENS)
-    written = ours.generate(PICTURE, max_length=5)
+    given = dict(image=IMAGE, tokens=TOKENS)
+    written = ours.generate(IMAGE, max_length=5)
     return expected, (ours(**given).token_logits, ours.loss(given)["lm"], written.float())
 
 
@@ -288,17 +288,17 @@ def visual_bert(theirs, ours):
 
 
 def vilt(theirs, ours):
-    out = theirs(input_ids=TOKENS, pixel_values=PICTURE, labels=TOKENS)
+    out = theirs(input_ids=TOKENS, pixel_values=IMAGE, labels=TOKENS)
     expected = out.logits, out.loss
-    given = dict(tokens=TOKENS, image=PICTURE)
+    given = dict(tokens=TOKENS, image=IMAGE)
     return expected, (ours.token_logits(ours(**given).tokens), ours.loss(given | dict(token_label=TOKENS))["mlm"])
 
 
 def answers(theirs, ours):
     scores = torch.eye(3)[:, : ours.config.answers]
-    out = theirs(input_ids=TOKENS, pixel_values=PICTURE, labels=scores)
+    out = theirs(input_ids=TOKENS, pixel_values=IMAGE, labels=scores)
     expected = out.logits, out.loss
-    given = dict(tokens=TOKENS, image=PICTURE)
+    given = dict(tokens=TOKENS, image=IMAGE)
     return expected, (ours(**given).answer_logits, ours.loss(given | dict(answer=scores))["vqa"])
 
 
@@ -327,10 +327,10 @@ def spelling(theirs, ours):
 def painted(theirs, ours):
     p = ours.decoder.patches
     noise = torch.linspace(0, 1, 3 * p).view(3, p).roll(1, 0)
-    out = theirs(PICTURE, noise=noise)
+    out = theirs(IMAGE, noise=noise)
     visible = noise.argsort(1)[:, : p - int(out.mask[0].sum())]
     expected = out.logits, out.loss
-    return expected, (ours(PICTURE, visible).prediction, ours.loss(dict(image=PICTURE, visible=visible))["pixels"])
+    return expected, (ours(IMAGE, visible).prediction, ours.loss(dict(image=IMAGE, visible=visible))["pixels"])
 
 
 def patches_of(theirs):
@@ -340,17 +340,17 @@ def patches_of(theirs):
 def codes(theirs, ours):
     p = patches_of(theirs)
     masked, code = torch.arange(p).expand(3, p) % 2 == 0, torch.arange(3 * p).view(3, p) % 7
-    out = theirs(PICTURE, bool_masked_pos=masked, labels=code[masked])
+    out = theirs(IMAGE, bool_masked_pos=masked, labels=code[masked])
     expected = out.logits, out.loss
-    batch = dict(image=PICTURE, masked_patches=masked, code=code)
-    return expected, (ours(PICTURE, masked).code_logits, ours.loss(batch)["codes"])
+    batch = dict(image=IMAGE, masked_patches=masked, code=code)
+    return expected, (ours(IMAGE, masked).code_logits, ours.loss(batch)["codes"])
 
 
-def asked_pictures(theirs, ours):
+def asked_images(theirs, ours):
     asked = label(theirs)
-    out = theirs(PICTURE, labels=asked)
+    out = theirs(IMAGE, labels=asked)
     expected = out.logits, out.loss
-    return expected, (ours(image=PICTURE).logits, ours.loss(dict(image=PICTURE, label=asked))["classification"])
+    return expected, (ours(image=IMAGE).logits, ours.loss(dict(image=IMAGE, label=asked))["classification"])
 
 
 def pairs_with_gaps(theirs, ours):
@@ -361,15 +361,15 @@ def pairs_with_gaps(theirs, ours):
     out = theirs(
         input_ids=TOKENS,
         input_ids_masked=TOKENS,
-        pixel_values=PICTURE,
+        pixel_values=IMAGE,
         bool_masked_pos=masked,
         mlm_labels=label.clone(),
         mim_labels=code.clone(),
         itm_labels=match,
     )
     expected = out.itm_logits, out.image_masked_embeddings, out.loss
-    batch = dict(tokens=TOKENS, image=PICTURE, masked_patches=masked, code=code, token_label=label, match_label=match)
-    got = ours(TOKENS, None, PICTURE, masked)
+    batch = dict(tokens=TOKENS, image=IMAGE, masked_patches=masked, code=code, token_label=label, match_label=match)
+    got = ours(TOKENS, None, IMAGE, masked)
     return expected, (got.match_logits, got.image_tokens, sum(ours.loss(batch).values()))
 
 
@@ -388,12 +388,8 @@ CASES = {
     "vit, pooled": (ViTModel, ViTConfig(**IMAGE), pooled_vit),
     "vit_mae": (ViTMAEForPreTraining, ViTMAEConfig(**MAE), painted),
     "beit": (BeitForMaskedImageModeling, BeitConfig(**BEIT, vocab_size=11), codes),
-    "beit, classes": (BeitForImageClassification, BeitConfig(**BEIT, num_labels=3), asked_pictures),
-    "data2vec_vision": (
-        Data2VecVisionForImageClassification,
-        Data2VecVisionConfig(**BEIT, num_labels=3),
-        asked_pictures,
-    ),
+    "beit, classes": (BeitForImageClassification, BeitConfig(**BEIT, num_labels=3), asked_images),
+    "data2vec_vision": (Data2VecVisionForImageClassification, Data2VecVisionConfig(**BEIT, num_labels=3), asked_images),
     "data2vec_text": (
         Data2VecTextForMaskedLM,
         Data2VecTextConfig(**TEXT | dict(max_position_embeddings=12)),
@@ -404,7 +400,7 @@ CASES = {
     "perceiver, pictures": (
         PerceiverForImageClassificationFourier,
         PerceiverConfig(**PERCEIVER | dict(d_model=261, num_cross_attention_heads=1), num_labels=3),
-        asked_pictures,
+        asked_images,
     ),
     "flava": (FlavaForPreTraining, FlavaConfig(**FLAVA), pairs_with_gaps),
     "ast": (
@@ -504,8 +500,8 @@ NOTHING = {
     "clap/audio_config.num_classes": ELSEWHERE,
     "clap/audio_config.aff_block_r": "fusion is refused",
     "clap/audio_config.fusion_type": "fusion is refused",
-    "clap/*_config.projection_dim": "that of the whole takes its place",
-    "clap/*_config.projection_hidden_act": "that of the whole takes its place",
+    "clap/*_config.projection_dim": "that of the whole takes its position",
+    "clap/*_config.projection_hidden_act": "that of the whole takes its position",
     "vilt, answers/problem_type": "its loss is a yes or no to each answer, whatever this says",
     "wav2vec2/ctc_*": "the file has no head for texts",
     "wav2vec2/vocab_size": "the file has no head for texts",
@@ -536,7 +532,7 @@ NOTHING = {
     "beit, classes/vocab_size": "the file has no head for codes",
     "perceiver*layer_norm_eps": "its norms have PyTorch's own epsilon there",
     **dict.fromkeys([f"perceiver*{key}" for key in OF_OTHER_PERCEIVERS], ELSEWHERE),
-    "perceiver, pictures/d_model": "pixels and their places are what is read",
+    "perceiver, pictures/d_model": "pixels and their positions are what is read",
     **dict.fromkeys(
         ["perceiver, pictures/vocab_size", "perceiver, pictures/max_position_embeddings"], "it reads no text"
     ),
@@ -544,7 +540,7 @@ NOTHING = {
     "flava/global_backprop_contrastive": "it acts where several processes share a batch",
     "flava/skip_unmasked_multimodal_encoder": "what is computed and not used",
     "flava/image_codebook_config.freeze": "codes are made of it, and it learns nowhere",
-    "lxmert/num_hidden_layers": "the three depths take its place",
+    "lxmert/num_hidden_layers": "the three depths take its position",
     "lxmert/pad_token_id": "padding is row 0 of all tables there",
     **dict.fromkeys([f"{case}*id2label" for case in KINDS if case != "albert"], ELSEWHERE),
     **dict.fromkeys([f"{case}*problem_type" for case in KINDS], ELSEWHERE),
@@ -557,7 +553,7 @@ NOTHING = {
     "blip, retrieval/text_config.label_smoothing": "captions alone are learned by it",
     "blip*projection_dim": ELSEWHERE,
     "blip, retrieval*tie_word_embeddings": "nothing is written here, so nothing is tied",
-    "blip*text_config.encoder_hidden_size": "the width of vision_config takes its place",
+    "blip*text_config.encoder_hidden_size": "the width of vision_config takes its position",
     "blip*text_config.eos_token_id": "sep_token_id is where a caption ends",
     "blip, retrieval/text_config.sep_token_id": "nothing is written here",
     "blip, captions/image_text_hidden_size": "nothing is compared here",

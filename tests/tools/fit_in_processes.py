@@ -9,8 +9,8 @@ from killable import Numbers, Plain, collate
 from testing_tools import fit
 from torch import Tensor, nn
 
-from mmlearn.data.collate import Alternate
-from mmlearn.recipes import Turn
+from mmlearn.data.collate import TaskSampler
+from mmlearn.recipes import OptimizerStep
 
 
 class Two(Plain):
@@ -32,11 +32,11 @@ def other(samples: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
     return batch | {"other": torch.ones(len(batch["x"]), dtype=torch.bool)}
 
 
-TURNS = (Turn("other_loss", moves=("other",)), Turn(moves=("encoder", "head")))
+TURNS = (OptimizerStep("other_loss", trains=("other",)), OptimizerStep(trains=("encoder", "head")))
 CASES = {
     "plain": (Plain, collate, {}),
-    "turns": (Two, collate, dict(turns=TURNS)),
-    "tasks": (Two, Alternate([collate, other], (2, 1)), {}),  # in each process a head without a gradient
+    "turns": (Two, collate, dict(optimizer_steps=TURNS)),
+    "tasks": (Two, TaskSampler([collate, other], (2, 1)), {}),  # in each process a head without a gradient
 }
 
 

@@ -64,7 +64,7 @@ def two_texts(vocabulary, batch, length):
 
 
 def convolutions(channels, kernels, strides, position_kernel, position_groups, **more):
-    """The convolutions of a speech encoder, and those that tell frames their places."""
+    """The convolutions of a speech encoder, and those that tell frames their positions."""
     return dict(
         conv_dim=channels,
         conv_kernel=kernels,

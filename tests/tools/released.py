@@ -9,7 +9,7 @@ import torch
 
 from mmlearn.pretrained.loading import rename
 
-D, MLP, WORDS, PLACES = 128, 96, 40, 12  # two heads
+D, MLP, WORDS, POSITIONS = 128, 96, 40, 12  # two heads
 
 
 def linear(name, outputs, inputs, bias=True):
@@ -44,7 +44,7 @@ def blocks(name, count, width=D, mlp=MLP):
 def embeddings(name, types=2, width=D):
     return {
         f"{name}.word_embeddings.weight": (WORDS, width),
-        f"{name}.position_embeddings.weight": (PLACES, width),
+        f"{name}.position_embeddings.weight": (POSITIONS, width),
         f"{name}.token_type_embeddings.weight": (types, width),
     }
 
@@ -95,7 +95,7 @@ def albef(width=D, depth=3, first=1):
             shapes |= linear(f"{eyes}.blocks.{i}.mlp.fc1", 256, 64) | linear(f"{eyes}.blocks.{i}.mlp.fc2", 64, 256)
         shapes |= norm(f"{eyes}.norm", 64)
         shapes |= embeddings(f"{text}.bert.embeddings", width=width) | norm(f"{text}.bert.embeddings.LayerNorm", width)
-        shapes |= {f"{text}.bert.embeddings.position_ids": (1, PLACES)}
+        shapes |= {f"{text}.bert.embeddings.position_ids": (1, POSITIONS)}
         shapes |= blocks(f"{text}.bert.encoder.layer", depth, width)
         for i in range(first, depth):
             shapes |= attention(f"{text}.bert.encoder.layer.{i}.crossattention", width, 64)
@@ -174,7 +174,7 @@ def released(shapes):
     for name in tensors:
         stem = name.partition(".cls.predictions.")[0] + "." if ".cls." in name else ""
         if name.endswith(".position_ids"):
-            tensors[name] = torch.arange(PLACES)[None]
+            tensors[name] = torch.arange(POSITIONS)[None]
         if name.endswith("predictions.decoder.weight"):
             table = next(one for one in tensors if one.startswith(stem) and one.endswith("word_embeddings.weight"))
             tensors[name] = tensors[table]

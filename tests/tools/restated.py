@@ -57,8 +57,8 @@ def bert_block(w, name, x, visible, heads):
 
 def bert_words(w, name, tokens):
     """Words, their positions and the first type, summed up but not yet normalised."""
-    places = w[f"{name}.position_embeddings.weight"][: tokens.shape[1]]
-    return w[f"{name}.word_embeddings.weight"][tokens] + places + w[f"{name}.token_type_embeddings.weight"][0]
+    positions = w[f"{name}.position_embeddings.weight"][: tokens.shape[1]]
+    return w[f"{name}.word_embeddings.weight"][tokens] + positions + w[f"{name}.token_type_embeddings.weight"][0]
 
 
 def bert_guess(w, name, x):
@@ -67,20 +67,20 @@ def bert_guess(w, name, x):
     return x @ w[f"{name}.decoder.weight"].T + w[f"{name}.bias"]
 
 
-def compact(text, text_length, picture, picture_length):
-    """The real elements of both, without a gap, and which places of a row are filled."""
-    rows = [torch.cat([a[:n], b[:m]]) for a, n, b, m in zip(text, text_length, picture, picture_length)]
+def compact(text, text_length, image, image_length):
+    """The real elements of both, without a gap, and which positions of a row are filled."""
+    rows = [torch.cat([a[:n], b[:m]]) for a, n, b, m in zip(text, text_length, image, image_length)]
     filled = torch.nn.utils.rnn.pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in rows], True)
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), filled
 
 
-def taken_apart(x, text_length, picture_length):
+def taken_apart(x, text_length, image_length):
     """The real elements of both, of all rows one after the other."""
     text = torch.cat([row[:n] for row, n in zip(x, text_length)])
-    return text, torch.cat([row[n : n + m] for row, n, m in zip(x, text_length, picture_length)])
+    return text, torch.cat([row[n : n + m] for row, n, m in zip(x, text_length, image_length)])
 
 
-def pictures_with_texts(b, t, p, *, words, features, classes):
+def images_with_texts(b, t, p, *, words, features, classes):
     """A batch whose rows all have another length of text, and another number of regions, and some of all hidden."""
     corners = torch.rand(b, p, 2, 2).sort(2).values.flatten(2) * 0.9
     mask = torch.arange(t) < t - torch.arange(b)[:, None]

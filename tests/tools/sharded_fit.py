@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from mmlearn.data.batches import CollateFunction
 from mmlearn.models.align.albef import ALBEF, ALBEFConfig
 from mmlearn.models.contrastive.clip import CLIP
-from mmlearn.recipes import Turn
+from mmlearn.recipes import OptimizerStep
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.training.distributed import sharded
 
@@ -140,8 +140,8 @@ def stopped_and_resumed(case: str, folder: Path, **more: Any) -> None:
 def process(rank: int, world: int, port: int, folder: Path) -> None:
     """Everything that one of ``world`` processes trains; the first one saves the metrics and what was refused."""
     torch.set_num_threads(1)
-    place = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=world, MASTER_ADDR="localhost", MASTER_PORT=port)
-    os.environ |= {name: str(value) for name, value in place.items()}
+    position = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=world, MASTER_ADDR="localhost", MASTER_PORT=port)
+    os.environ |= {name: str(value) for name, value in position.items()}
     found: dict[str, Any] = {case: train(case, folder / case) for case in cases(world)}
     if world == 2:
         stopped_and_resumed("sharded", folder / "resumed")
@@ -150,9 +150,9 @@ def process(rank: int, world: int, port: int, folder: Path) -> None:
         found["both ways"] = {
             name: [_two_steps(name, way) for way in (False, True)] for name in ("albef", "normalised")
         }
-        turns, half = (Turn(), Turn()), ""
+        optimizer_steps, half = (OptimizerStep(), OptimizerStep()), ""
         try:
-            sharded(build("plain"), (Turn(),), "fp16")
+            sharded(build("plain"), (OptimizerStep(),), "fp16")
         except ValueError as error:
             half = str(error)
         found["refused"] = {
@@ -160,7 +160,7 @@ def process(rank: int, world: int, port: int, folder: Path) -> None:
             "config": of_other_heads(2 if rank else 4),
             "samples": attempt(samples=23 if rank else 24),
             "more": attempt(batch_size=1),
-            "turns": attempt(shard=True, turns=turns),
+            "turns": attempt(shard=True, optimizer_steps=optimizer_steps),
             "fp16": half,
             "muon": attempt(shard=True, optimizer="muon"),
         }

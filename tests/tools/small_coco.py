@@ -7,7 +7,7 @@ from PIL import Image
 
 CATEGORIES = {1: "person", 3: "car", 10: "traffic light", 17: "cat", 18: "dog", 58: "hot dog", 67: "dining table"}
 # Width, height, captions, and (category, [left, top, width, height], iscrowd) of each picture.
-PICTURES = {
+IMAGES = {
     7: (200, 100, ["Two men near a Traffic  Light.\n", "People wait."], [
         (1, [60, 10, 20, 80], 0), (1, [110, 20, 30, 70], 0), (10, [100, 0, 10, 25], 0), (3, [0, 40, 45, 30], 0),
     ]),
@@ -28,15 +28,15 @@ def write_coco(root, splits=("train2017", "val2017"), copies=1, instances=True):
         (root / split).mkdir()
         images, captions, boxes = [], [], []
         for copy in range(copies):
-            for number, (width, height, said, things) in PICTURES.items():
-                picture = number + 100 * copy
-                name = f"{picture:012}.jpg"
-                shades = np.random.default_rng(picture).integers(0, 255, (height, width, 3), np.uint8)
+            for number, (width, height, said, things) in IMAGES.items():
+                image = number + 100 * copy
+                name = f"{image:012}.jpg"
+                shades = np.random.default_rng(image).integers(0, 255, (height, width, 3), np.uint8)
                 Image.fromarray(shades).save(root / split / name)
-                images.append({"id": picture, "file_name": name, "width": width, "height": height, "license": 1})
-                captions += [{"image_id": picture, "caption": text} for text in said]
+                images.append({"id": image, "file_name": name, "width": width, "height": height, "license": 1})
+                captions += [{"image_id": image, "caption": text} for text in said]
                 boxes += [
-                    {"image_id": picture, "category_id": kind, "bbox": box, "iscrowd": crowd, "area": 1.0}
+                    {"image_id": image, "category_id": kind, "bbox": box, "iscrowd": crowd, "area": 1.0}
                     for kind, box, crowd in things
                 ]
         categories = [{"supercategory": "thing", "id": number, "name": name} for number, name in CATEGORIES.items()]

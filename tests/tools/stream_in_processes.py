@@ -72,8 +72,8 @@ def stopped_and_resumed(data: ShardStream, output: Path, **options) -> list[dict
 
 def work(rank: int, world: int, folder: Path, workers: int) -> None:
     """A run, and the same one stopped and resumed."""
-    place = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=world, LOCAL_WORLD_SIZE=world)
-    os.environ |= {name: str(value) for name, value in place.items()}  # as a launcher says it
+    position = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=world, LOCAL_WORLD_SIZE=world)
+    os.environ |= {name: str(value) for name, value in position.items()}  # as a launcher says it
     data = ShardStream(folder / "shards", size=8, buffer=6)
     train(data, folder / "whole", steps=10, workers=workers)
     stopped_and_resumed(data, folder / "resumed", steps=10, workers=workers)

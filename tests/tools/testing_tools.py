@@ -44,7 +44,7 @@ def write_tar(path, files):
     return path
 
 
-def picture_file(size, colour, form="PNG"):
+def image_file(size, colour, form="PNG"):
     """The content of a file: a picture of one colour."""
     file = io.BytesIO()
     Image.new("RGB", size, colour).save(file, form)

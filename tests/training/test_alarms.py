@@ -8,11 +8,11 @@ from killable import Numbers, collate
 from testing_tools import fit
 from torch import nn
 
-from mmlearn.recipes import Alarm, Turn
+from mmlearn.recipes import Alarm, OptimizerStep
 from mmlearn.training.log import Alarms
 
 ALARM = Alarm("the judge has won", below={"judge": 0.1}, above={"maker": 4.0}, steps=3)
-TURNS = (Turn("judge_loss", alarm=ALARM), Turn("maker_loss"))
+TURNS = (OptimizerStep("judge_loss", alarm=ALARM), OptimizerStep("maker_loss"))
 BAD, GOOD = (0.05, 9.0), (0.7, 0.7)
 
 
@@ -33,12 +33,12 @@ class Scripted(nn.Module):
         self.step += 1
 
 
-def told(losses, turns=TURNS, **options):
+def told(losses, optimizer_steps=TURNS, **options):
     """All lines that a training with these losses tells."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         how = dict(steps=len(losses), batch_size=4, warmup=0, progress=False) | options
-        fit(Scripted(losses), Numbers(), collate, turns=turns, **how)
+        fit(Scripted(losses), Numbers(), collate, optimizer_steps=optimizer_steps, **how)
     return [str(one.message) for one in caught]
 
 
@@ -54,7 +54,7 @@ def test_a_step_between_bounds_begins_the_count_anew(other):
 
 
 def test_without_an_alarm_nothing_is_told():
-    assert told([BAD] * 9, turns=(Turn("judge_loss"), Turn("maker_loss"))) == []
+    assert told([BAD] * 9, optimizer_steps=(OptimizerStep("judge_loss"), OptimizerStep("maker_loss"))) == []
 
 
 def test_losses_that_a_step_does_not_have_are_not_beyond_their_bounds():
@@ -65,7 +65,7 @@ def test_losses_that_a_step_does_not_have_are_not_beyond_their_bounds():
 
 
 def test_each_alarm_is_told_by_itself():
-    alarms = Alarms([*TURNS, Turn(alarm=Alarm("up", above={"maker": 8.0}, steps=1))])
+    alarms = Alarms([*TURNS, OptimizerStep(alarm=Alarm("up", above={"maker": 8.0}, steps=1))])
     with pytest.warns(UserWarning, match=r"^step 1: up \(maker 9, and so for 1 steps\)$"):
         alarms(1, {"judge": 0.05, "maker": 9.0})
     alarms(2, {"judge": 0.05, "maker": 9.0})

@@ -136,10 +136,10 @@ def test_one_flipped_bit_anywhere(saved, name):
     """The newest is passed over, with a sentence that names it; the one before is used."""
     path = saved / "step-00000003" / name
     whole = path.read_bytes()
-    places = range(0, len(whole), 7) if name == "manifest.json" else (0, 8, len(whole) // 3, len(whole) - 1)
-    for place in places:
+    positions = range(0, len(whole), 7) if name == "manifest.json" else (0, 8, len(whole) // 3, len(whole) - 1)
+    for position in positions:
         damaged = bytearray(whole)
-        damaged[place] ^= 0x41 if damaged[place] in b" \n" else 0x40  # white space may stand for white space
+        damaged[position] ^= 0x41 if damaged[position] in b" \n" else 0x40  # white space may stand for white space
         path.write_bytes(damaged)
         step, passed = load(saved)
         assert step == 2

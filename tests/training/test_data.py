@@ -9,7 +9,7 @@ import soundfile
 import torch
 from PIL import Image
 from sound_files import tone
-from testing_tools import captioned, picture_file, write_tar
+from testing_tools import captioned, image_file, write_tar
 from torch.utils.data import DataLoader
 
 from mmlearn.data import Batches, load
@@ -20,14 +20,14 @@ from mmlearn.training.data import check_data, described, kept_before, write_mark
 COUNT = 12
 
 
-def picture(i):
-    return picture_file((8, 8), (20 * i, 0, 200))
+def image(i):
+    return image_file((8, 8), (20 * i, 0, 200))
 
 
-def pictures(folder):
+def images(folder):
     lines = [{"image": f"{i}.png", "caption": f"number {i}", "split": "train"} for i in range(COUNT)]
     for i in range(COUNT):
-        (folder / f"{i}.png").write_bytes(picture(i))
+        (folder / f"{i}.png").write_bytes(image(i))
     (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))
 
 
@@ -44,7 +44,7 @@ def coco(folder):
     (folder / "train2017").mkdir()
     (folder / "annotations").mkdir()
     for i in range(COUNT):
-        (folder / "train2017" / f"{i}.png").write_bytes(picture(i))
+        (folder / "train2017" / f"{i}.png").write_bytes(image(i))
     images = [{"id": i, "file_name": f"{i}.png"} for i in range(COUNT)]
     annotations = [{"image_id": i, "caption": f"number {i}"} for i in range(COUNT)]
     text = json.dumps({"images": images, "annotations": annotations})
@@ -53,7 +53,7 @@ def coco(folder):
 
 def shards(folder):
     for k in range(3):
-        pairs = ((f"{i:02}", picture(i), f"number {i}") for i in range(4 * k, 4 * k + 4))
+        pairs = ((f"{i:02}", image(i), f"number {i}") for i in range(4 * k, 4 * k + 4))
         write_tar(folder / f"train-{k}.tar", captioned(pairs))
 
 
@@ -62,10 +62,10 @@ def spoil(folder):
     for path in folder.rglob("3.*"):
         path.write_bytes(b"no longer")
     for path in folder.glob("train-0.tar"):
-        path.write_bytes(path.read_bytes().replace(picture(3), b"x" * len(picture(3))))
+        path.write_bytes(path.read_bytes().replace(image(3), b"x" * len(image(3))))
 
 
-KINDS = {"pictures": pictures, "sounds": sounds, "coco": coco, "shards": shards}
+KINDS = {"pictures": images, "sounds": sounds, "coco": coco, "shards": shards}
 
 
 @pytest.fixture(params=KINDS)
@@ -83,7 +83,7 @@ def collate(samples):
     return {"number": torch.tensor(numbers(samples))}
 
 
-def test_another_sample_takes_the_place_whoever_asks_and_whenever(folder):
+def test_another_sample_takes_the_position_whoever_asks_and_whenever(folder):
     data = load(folder, skip_bad=True)
     whole = numbers(data)
     assert (whole, data.bad) == ([*range(COUNT)], [])
@@ -168,14 +168,14 @@ def test_a_file_that_is_another_is_refused(folder, tmp_path):
     for path in folder.rglob("3.*"):
         path.write_bytes(next(folder.rglob(f"4{path.suffix}")).read_bytes())
     for path in folder.glob("train-0.tar"):
-        path.write_bytes(path.read_bytes().replace(picture(3), picture(5)))
+        path.write_bytes(path.read_bytes().replace(image(3), image(5)))
     with pytest.raises(
         ValueError, match=r"was started with other data, or its rows stood in another order: .* changed"
     ):
         check_data(going_on(folder, config, skip_bad=True), run, config)
 
 
-def test_what_a_shard_lost_keeps_its_place(tmp_path):
+def test_what_a_shard_lost_keeps_its_position(tmp_path):
     folder, run = tmp_path / "data", tmp_path / "run"
     folder.mkdir()
     shards(folder)
@@ -220,7 +220,7 @@ def test_what_nobody_wrote_is_refused(kept):
 def test_rows_in_another_order_are_refused(tmp_path):
     folder, run = tmp_path / "data", tmp_path / "run"
     folder.mkdir()
-    pictures(folder)
+    images(folder)
     config = begun(load(folder), run)
     path = folder / "captions.jsonl"
     path.write_text("\n".join(path.read_text().splitlines()[::-1]))
@@ -236,9 +236,9 @@ def test_made_data_have_no_files(tmp_path):
     assert not list((tmp_path / "run").iterdir())
 
 
-def test_an_upright_picture_beside_a_link_that_leads_out(tmp_path):
+def test_an_upright_image_beside_a_link_that_leads_out(tmp_path):
     """A link that leads out is one row of many, and may be left out as any other."""
-    pictures(tmp_path)
+    images(tmp_path)
     Image.new("RGB", (8, 8)).save(tmp_path.parent / "secret.png")
     (tmp_path / "3.png").unlink()
     (tmp_path / "3.png").symlink_to(tmp_path.parent / "secret.png")

@@ -29,9 +29,9 @@ def test_without_a_launcher_the_other_says_so_itself(tmp_path, environment):
     """As it is where Slurm starts each process; and the run goes on from its newest checkpoint, by one process."""
     port, started = str(free_port()), []
     for rank in "01":
-        place = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT=port)
+        position = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT=port)
         command = [sys.executable, SCRIPT, *words(tmp_path / "run")]
-        started.append(subprocess.Popen(command, env=environment | place, stderr=subprocess.PIPE, text=True))
+        started.append(subprocess.Popen(command, env=environment | position, stderr=subprocess.PIPE, text=True))
     assert started[1].wait(timeout=200) == -9
     said = started[0].communicate(timeout=60)[1]
     assert started[0].returncode == 1

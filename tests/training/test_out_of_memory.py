@@ -15,7 +15,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from mmlearn import training
 from mmlearn.data import load
 from mmlearn.data.batches import batches_of
-from mmlearn.recipes import Turn
+from mmlearn.recipes import OptimizerStep
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.training import TrainingOptions, counting, out_of_memory
 from mmlearn.training.counting import count
@@ -158,15 +158,15 @@ def test_the_planner_counts_what_was_asked_for(monkeypatch):
     data = load("emoji", size=32)
     run = new_run("clip", data)
     learned, ways = dict(precision="bf16", optimizer="muon"), dict(recompute=True, chunk=4, shard=True)
-    turns = (Turn(), Turn())
+    optimizer_steps = (OptimizerStep(), OptimizerStep())
     how = TrainingOptions(precision="bf16", **ways)
-    options = dict(steps=1, batch_size=8, turns=turns, seed=1, optimizer="muon", options=how)
+    options = dict(steps=1, batch_size=8, optimizer_steps=optimizer_steps, seed=1, optimizer="muon", options=how)
     refused(r"^Out of memory: this\.$", tells_what_fits(full), run.system, data, run.collate(), **options)
     drawn = batches_of(data, run.collate(), 8, seed=1)
     lengths = [drawn[k]["tokens"].shape[1] for k in range(out_of_memory.LOOKED_AT)]
     assert lengths[0] < max(lengths) < run.system.config.text.max_length
     ((system, taken, batches), how), fits = told
-    assert (system, taken, how) == (run.system, turns, learned)
+    assert (system, taken, how) == (run.system, optimizer_steps, learned)
     (batch,) = batches(5)
     assert {name: (tuple(x.shape), x.dtype) for name, x in batch.items()} == {
         "image": ((5, 3, 32, 32), torch.float32),

@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import StackDataset, default_collate
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmlearn.recipes import Turn
+from mmlearn.recipes import OptimizerStep
 from mmlearn.recipes.discovery import find_recipe, system_files
 from mmlearn.training import counting, fit
 from mmlearn.training.counting import Count, Polynomial, Saved, count, count_training, grown
@@ -174,7 +174,7 @@ def test_what_is_kept_is_what_the_trainer_keeps():
 
 def test_what_a_turn_does_not_move_has_no_gradient():
     recipe, whole = find_recipe("gpt2"), counted("gpt2")
-    stage = replace(recipe.stages[0], turns=(Turn(moves=("norm",)),))
+    stage = replace(recipe.stages[0], optimizer_steps=(OptimizerStep(trains=("norm",)),))
     part = count(replace(recipe, stages=(stage,)), recipe.tiny())
     assert (part.parameters, part.trained) == (whole.parameters, 2 * recipe.tiny().width)
     assert part.flops.linear < 0.6 * whole.flops.linear
@@ -185,20 +185,28 @@ def test_what_a_turn_does_not_move_has_no_gradient():
     ("name", "stage", "t"), [("gan-int-cls", "drawing", 9), ("attn-gan", "drawing", 16), ("vqgan", "", 4)]
 )
 def test_a_step_of_turns_is_what_is_computed_in_all_of_them(name, stage, t):
-    """Texts are packed by their lengths, and here all of them are as long as there are places."""
+    """Texts are packed by their lengths, and here all of them are as long as there are positions."""
     recipe, b, generator = find_recipe(name), 6, torch.Generator().manual_seed(0)
     found, config = counted(name, stage=stage, text_length=t), recipe.for_examples(recipe.tiny())
     batch = grown(next(recipe.examples(config, 2, stage=stage)), recipe.holds()[0], b, t)
     for key, x in batch.items():
         batch[key] = torch.randn(x.shape, generator=generator) if x.is_floating_point() else torch.ones_like(x)
-    system, turns, seen = recipe.make(config), recipe.stage(stage).turns, {}
-    for turn in turns:
-        moved = {key: value for key, value in system.named_parameters() if key.startswith(turn.moves)}
+    system, optimizer_steps, seen = recipe.make(config), recipe.stage(stage).optimizer_steps, {}
+    for turn in optimizer_steps:
+        moved = {key: value for key, value in system.named_parameters() if key.startswith(turn.trains)}
         seen[turn] = sum(value.numel() for value in moved.values())
     # PyTorch's counter does not know a CPU's kernel of attention.
     with FlopCounterMode(display=False) as flops, sdpa_kernel(SDPBackend.MATH):
-        fit(system, StackDataset(**batch), default_collate, steps=1, turns=turns, batch_size=b, progress=False)
-    assert len(turns) == 2
+        fit(
+            system,
+            StackDataset(**batch),
+            default_collate,
+            steps=1,
+            optimizer_steps=optimizer_steps,
+            batch_size=b,
+            progress=False,
+        )
+    assert len(optimizer_steps) == 2
     assert found.flops.shared(b, 1) == flops.get_total_flops()
     assert (found.trained, found.moved) == (sum(seen.values()), max(seen.values()))
     assert found.state == pytest.approx(8 * found.trained, rel=1e-3)  # two moments of each
@@ -206,7 +214,7 @@ def test_a_step_of_turns_is_what_is_computed_in_all_of_them(name, stage, t):
 
 def test_what_two_turns_move_has_two_optimisers():
     recipe, once = find_recipe("gpt2"), counted("gpt2")
-    twice = replace(recipe.stages[0], turns=(Turn(), Turn(betas=(0.5, 0.9))))
+    twice = replace(recipe.stages[0], optimizer_steps=(OptimizerStep(), OptimizerStep(betas=(0.5, 0.9))))
     both = count(replace(recipe, stages=(twice,)), recipe.tiny())
     assert (both.trained, both.moved, both.state) == (once.trained, once.moved, 2 * once.state)
     assert both.flops.linear == 2 * once.flops.linear
@@ -244,7 +252,7 @@ def test_what_cannot_be_counted():
     refused("GPT2 has no stage 'second'", counted, "gpt2", stage="second")
     refused("no precision 'fp8'; choose from no, bf16, fp16", counted, "clip", precision="fp8")
     line, batches = "Unlike cannot be counted: its loss needs the numbers", lambda b: [{"x": torch.zeros(b, 4)}]
-    refused(line, count_training, Unlike(4, 1), (Turn(),), batches)
+    refused(line, count_training, Unlike(4, 1), (OptimizerStep(),), batches)
 
 
 class Unlike(nn.Linear):
@@ -271,7 +279,7 @@ def test_every_system_is_counted(name):
 
 
 def test_hidden_words_alone_are_scored():
-    """One task of UNITER's three hides words, and asks the vocabulary of an eighth of the places, as its code does."""
+    """One task of UNITER's three hides words, and asks the vocabulary of an eighth of positions, as its code does."""
     recipe, v, t = find_recipe("uniter"), 4096, 32
     sizes = [replace(recipe.tiny(), vocab_size=size, max_length=t) for size in (v, 2 * v)]
     few, many = (count(recipe, config, text_length=t).flops.linear for config in sizes)

@@ -144,8 +144,8 @@ def test_a_published_folder_with_its_vocabulary_is_read_as_it_was_written(sample
     refused("more than the 62 tokens", back.tokenizer.prompt, "a " * 99)
     text = samples.samples[0].caption
     tokens = back.tokenizer([text])[0][0]
-    for word, places in back.tokenizer.words(text):
-        assert back.tokenizer.decode(tokens[places]) == word
+    for word, positions in back.tokenizer.words(text):
+        assert back.tokenizer.decode(tokens[positions]) == word
 
 
 def test_start_tells_runs_from_parts(runs):

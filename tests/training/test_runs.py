@@ -10,7 +10,7 @@ from small_data import Tones, set_of
 from testing_tools import Listed, close, refused
 
 from mmlearn.data import fetch, load
-from mmlearn.data.fields import Image, LogMel, Regions, Tagged, Tokens, Video, size
+from mmlearn.data.fields import Image, LogMel, Regions, TaggedCaptions, Tokens, Video, size
 from mmlearn.data.speech_features import mfcc
 from mmlearn.data.synthetic.questions import ANSWERS
 from mmlearn.objectives.clusters import nearest
@@ -37,7 +37,7 @@ def test_a_new_run_fits_its_data(made, sets, name):
             asks = {one.ask for task in run.tasks for one in task if given in (*run.recipe.reads, *one.reads)}
             samples = fetch(data, range(len(data)))
             captions = [(ask(sample) if ask else sample).caption for ask in asks for sample in samples]
-            if isinstance(field, Tagged):
+            if isinstance(field, TaggedCaptions):
                 captions = [" ".join(pair) for pair in field.pairs(samples)]
             tokens, mask = field.tokenizer(captions)
             assert field.tokenizer.max_length == tokens.shape[1] == int(mask.sum(1).max())
@@ -49,7 +49,7 @@ def test_a_new_run_fits_its_data(made, sets, name):
             batch = field(fetch(data, range(len(data))))
             real = batch["mel"].mT[batch["mel_mask"]]
             close(torch.stack([real.mean(), real.std()]), torch.tensor([0.0, 1.0]), 0.02)
-    first = getattr(run.system, run.stage.turns[0].loss)
+    first = getattr(run.system, run.stage.optimizer_steps[0].loss)
     assert all(value.isfinite() for value in first(batch_of(run, data)).values())
 
 
@@ -99,7 +99,7 @@ def test_how_long_a_sound_may_be(made, name, seconds):
     assert length >= (60_000 if seconds is None else 16_000 * seconds)
 
 
-def test_pictures_beside_sounds_are_left_alone(made, sets):
+def test_images_beside_sounds_are_left_alone(made, sets):
     assert "image" not in batch_of(made("clap"), sets["scenes-sound"])
 
 
@@ -198,7 +198,7 @@ def test_runs_that_cannot_be(made, sets, name, options, says):
 
 
 @pytest.mark.parametrize(("name", "smallest"), [("clip", 16), ("vilt", 16), ("albef", 16), ("pixel-bert", 8)])
-def test_pictures_smaller_than_a_patch(name, smallest):
+def test_images_smaller_than_a_patch(name, smallest):
     with pytest.raises(ValueError, match=f"Pictures of {smallest - 1} pixels are smaller than a patch of {smallest}"):
         new_run(name, load("emoji", size=smallest - 1))
 

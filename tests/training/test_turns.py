@@ -11,8 +11,8 @@ from testing_tools import fit
 from torch import nn
 
 from mmlearn.data import Batches
-from mmlearn.data.collate import Alternate
-from mmlearn.recipes import Turn
+from mmlearn.data.collate import TaskSampler
+from mmlearn.recipes import OptimizerStep
 from mmlearn.training import loop, updates
 
 QUIET = dict(progress=False, batch_size=4, warmup=0, learning_rate=0.01)
@@ -21,7 +21,7 @@ QUIET = dict(progress=False, batch_size=4, warmup=0, learning_rate=0.01)
 def test_turns_are_taken_one_after_the_other():
     """As in plain PyTorch, with an optimiser for each: the second turn sees what the first has done."""
     ours, plain = Two().double(), Two().double()
-    history = fit(ours, Numbers(dtype=torch.float64), collate, steps=5, turns=TURNS, **QUIET)
+    history = fit(ours, Numbers(dtype=torch.float64), collate, steps=5, optimizer_steps=TURNS, **QUIET)
     parts = [(plain.other_loss, plain.other), (plain.loss, nn.ModuleList([plain.encoder, plain.head]))]
     optimizers = [
         torch.optim.AdamW(
@@ -60,8 +60,11 @@ def test_a_turn_has_betas_of_its_own(monkeypatch):
         return taken[-1]
 
     monkeypatch.setattr(updates, "build_optimizers", watched)
-    turns = [Turn("other_loss", moves=("other",), betas=(0.5, 0.999)), Turn(moves=("encoder", "head"))]
-    fit(Two(), Numbers(), collate, steps=1, turns=turns, **QUIET)
+    optimizer_steps = [
+        OptimizerStep("other_loss", trains=("other",), betas=(0.5, 0.999)),
+        OptimizerStep(trains=("encoder", "head")),
+    ]
+    fit(Two(), Numbers(), collate, steps=1, optimizer_steps=optimizer_steps, **QUIET)
     betas = [{group["betas"] for item in each for group in item.param_groups} for each in taken]
     assert betas == [{(0.5, 0.999)}, {(0.9, 0.98)}]
 
@@ -72,7 +75,15 @@ def test_what_a_turn_does_not_move_stays(optimizer):
     system = Two()
     system.head.bias.requires_grad_(False)
     before = {name: value.clone() for name, value in system.state_dict().items()}
-    fit(system, Numbers(), collate, steps=3, turns=[Turn(moves=("head",))], optimizer=optimizer, **QUIET)
+    fit(
+        system,
+        Numbers(),
+        collate,
+        steps=3,
+        optimizer_steps=[OptimizerStep(trains=("head",))],
+        optimizer=optimizer,
+        **QUIET,
+    )
     moved = {name for name, value in system.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {"head.weight"}
     assert {name for name, value in system.named_parameters() if not value.requires_grad} == {"head.bias"}
@@ -80,14 +91,14 @@ def test_what_a_turn_does_not_move_stays(optimizer):
 
 def test_a_part_that_there_is_not():
     with pytest.raises(ValueError, match=r"^Two has no part 'tail' that can be trained\.$"):
-        fit(Two(), Numbers(), collate, steps=1, turns=[Turn(moves=("head", "tail"))], **QUIET)
+        fit(Two(), Numbers(), collate, steps=1, optimizer_steps=[OptimizerStep(trains=("head", "tail"))], **QUIET)
 
 
 @pytest.mark.usefixtures("unchecked")
 def test_turns_accumulate_and_are_resumed(tmp_path):
     """Two batches a turn are one of twice the size; and a run that was stopped ends as one that was not."""
     small, large, stopped = Two().double(), Two().double(), Two().double()
-    data, options = Numbers(dtype=torch.float64), QUIET | dict(steps=4, turns=TURNS, max_norm=0.5)
+    data, options = Numbers(dtype=torch.float64), QUIET | dict(steps=4, optimizer_steps=TURNS, max_norm=0.5)
     fit(small, data, collate, **options, accumulate=2)
     fit(large, data, collate, **options | dict(batch_size=8))
     for name, value in large.state_dict().items():
@@ -105,14 +116,14 @@ def test_turns_accumulate_and_are_resumed(tmp_path):
     fit(resumed, data, collate, **options, resume=True)
     assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in small.state_dict().items())
     with pytest.raises(ValueError, match="was written with other optimisers: it has 2 of them, and this run 1"):
-        fit(Two().double(), data, collate, **options | dict(turns=[Turn()]), resume=True)
+        fit(Two().double(), data, collate, **options | dict(optimizer_steps=[OptimizerStep()]), resume=True)
 
 
 # Tasks.
 
 
 def test_shares_are_met():
-    alternate = Alternate([collate] * 3, (5, 2, 1), seed=3)
+    alternate = TaskSampler([collate] * 3, (5, 2, 1), seed=3)
     drawn = Counter(alternate.drawn(step) for step in range(8000))
     for number, share in enumerate((5, 2, 1)):
         deviation = (8000 * share / 8 * (1 - share / 8)) ** 0.5
@@ -120,7 +131,7 @@ def test_shares_are_met():
 
 
 def test_a_task_depends_on_seed_and_step_alone():
-    one, again, another = (Alternate([collate, other], seed=seed) for seed in (0, 0, 1))
+    one, again, another = (TaskSampler([collate, other], seed=seed) for seed in (0, 0, 1))
     steps = [[each.drawn(step) for step in range(50)] for each in (one, again, another)]
     assert steps[0] == steps[1] != steps[2]
     parts = [Batches(Numbers(), one, 4, rank=rank, world=2) for rank in (0, 1)]
@@ -142,7 +153,7 @@ def test_each_task_has_its_data_set(workers):
     large = Numbers()
     large.x = large.x * 0 + 100
     sources = {None: Numbers(), "large": large}
-    tasks = Alternate([collate, other], sources=[None, "large"])
+    tasks = TaskSampler([collate, other], sources=[None, "large"])
     killable.start()
     fit(Watched(), sources, tasks, steps=12, workers=workers, **QUIET)
     assert seen == [(drawn, 4, drawn) for drawn in (tasks.drawn(step) == 1 for step in range(12))]
@@ -152,7 +163,7 @@ def test_each_task_has_its_data_set(workers):
 def test_a_data_set_that_is_too_small_for_a_batch():
     sources = {None: Numbers(), "small": Numbers(3)}
     with pytest.raises(ValueError, match="A batch of 4 cannot be drawn from 3 samples"):
-        fit(Two(), sources, Alternate([collate, other], sources=[None, "small"]), steps=1, **QUIET)
+        fit(Two(), sources, TaskSampler([collate, other], sources=[None, "small"]), steps=1, **QUIET)
 
 
 # Lengths.

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from testing_tools import refused
 
-from mmlearn import foreign
+from mmlearn import escaping
 from mmlearn.visualization import Explorer, alignment_explorer
 from mmlearn.visualization.figures import SHADE
 
@@ -73,9 +73,9 @@ def example(words=("a", "red", "ring"), regions=True, **options):
 
 def opacities(element):
     """The fourth channel of a map, 0 to 1, in reading order."""
-    with Image.open(io.BytesIO(base64.b64decode(element["attrs"]["src"].split(",")[1]))) as picture:
-        assert picture.size == (3, 2)
-        values = torch.frombuffer(bytearray(picture.convert("RGBA").tobytes()), dtype=torch.uint8).view(6, 4)
+    with Image.open(io.BytesIO(base64.b64decode(element["attrs"]["src"].split(",")[1]))) as image:
+        assert image.size == (3, 2)
+        values = torch.frombuffer(bytearray(image.convert("RGBA").tobytes()), dtype=torch.uint8).view(6, 4)
     assert (values[:, :3] == 0).all()  # black: no colour is added
     return values[:, 3] / 255
 
@@ -144,9 +144,9 @@ def test_each_word_can_be_hovered_clicked_and_reached_by_keyboard():
 
 def test_the_outline_is_where_the_object_is():
     page = Page(example()[2].html)
-    places = page.find("div", "place")
-    assert ["m1" in grid["attrs"]["class"].split() for grid in places] == [True, True]
-    for grid in places:
+    positions = page.find("div", "place")
+    assert ["m1" in grid["attrs"]["class"].split() for grid in positions] == [True, True]
+    for grid in positions:
         cells = [cell for cell in page.find("i") if grid in cell["parents"]]
         assert [p for p, cell in enumerate(cells) if cell["attrs"].get("class") == "region"] == [4, 5]
     assert [label["text"] for label in page.find("label", "named")] == ["red", "red"]
@@ -169,7 +169,7 @@ def test_a_word_that_names_nothing_says_so():
     assert notes[0]["text"].startswith("“a” names no object; strongest patch ")
 
 
-def test_pictures_are_inside_and_whole():
+def test_images_are_inside_and_whole():
     images, _, explorer = example()
     elements = [item for item in Page(explorer.html).find("img") if "class" not in item["attrs"]]
     for element, image in zip(elements, images, strict=True):
@@ -181,7 +181,7 @@ def test_pictures_are_inside_and_whole():
         assert (got.permute(2, 0, 1) / 255 - image).abs().max() < 0.51 / 255
 
 
-def test_the_picture_keeps_its_proportions():
+def test_the_image_keeps_its_proportions():
     style = Page(example(width=300)[2].html).find("style")[0]["text"]
     assert "width: 300px; height: 200px" in style
 
@@ -191,7 +191,7 @@ def test_words_are_text_and_nothing_else(words):
     _, _, explorer = example(words=words, total="<script>x</script> & so on")
     page, plain = Page(explorer.html), Page(example(total="total")[2].html)
     assert [item["tag"] for item in page.elements] == [item["tag"] for item in plain.elements]
-    assert [label["text"] for label in page.find("label")] == [*map(foreign.plain, words)] * 2
+    assert [label["text"] for label in page.find("label")] == [*map(escaping.plain, words)] * 2
     assert page.find("div", "total")[0]["text"] == "<script>x</script> & so on"
     for element in page.elements:
         assert set(element["attrs"]) <= {"id", "class", "style", "alt", "src", "type", "name"}

@@ -154,7 +154,7 @@ def test_a_similarity_matrix_alone():
     assert figure.axes[0].child_axes == []
 
 
-def test_a_gallery_frames_the_right_picture_and_counts_it():
+def test_a_gallery_frames_the_right_image_and_counts_it():
     scores = torch.tensor([[0.1, 0.9, 0.5, 0.3], [0.8, 0.2, 0.7, 0.75], [0.1, 0.2, 0.3, 0.4]])
     right = [2, 1, 3]  # second, not among the first three, first
     figure = draw(retrieval_gallery(["one", "two", "three"], list(IMAGES[:4]), scores, right, top=3, title="emoji"))
@@ -243,7 +243,7 @@ def test_a_head_table_names_every_layer_and_head():
 
 
 @pytest.mark.parametrize("count", [1, 5, 7])
-def test_a_contact_sheet_has_every_picture_with_its_caption(count):
+def test_a_contact_sheet_has_every_image_with_its_caption(count):
     captions = [f"caption number {i}" for i in range(count)]
     figure = draw(contact_sheet(list(IMAGES[:count]), captions, columns=4, title="emoji"))
     assert figure.get_suptitle() == "emoji"
@@ -274,8 +274,8 @@ def test_the_plane_shows_both_clouds_their_pairs_and_the_gap():
     one, two = (points.get_offsets().mean(0) for points in figure.axes[0].collections)
     assert abs(np.linalg.norm(one - two) - 1) < 0.02
     ends = figure.axes[0].lines[7].get_xydata()
-    places = [points.get_offsets()[7] for points in figure.axes[0].collections]
-    np.testing.assert_allclose(ends, places, atol=1e-6)
+    positions = [points.get_offsets()[7] for points in figure.axes[0].collections]
+    np.testing.assert_allclose(ends, positions, atol=1e-6)
     assert "plane shows 100%" in figure.axes[0].get_title()
 
 

@@ -11,10 +11,10 @@ matplotlib.use("agg")
 from matplotlib.colors import to_hex
 
 from mmlearn.visualization import (
+    attention_over_sounds,
     caption_matrix,
     grouped_bars,
-    looks_over_sounds,
-    pictures_found,
+    images_found,
     spectrogram_rows,
     word_times,
 )
@@ -72,7 +72,7 @@ def test_words_are_framed_when_they_sound():
 def test_a_head_is_drawn_over_its_sound():
     mel, looks, middle = noise(2, 8, 100), noise(2, 4), torch.tensor([0.1, 0.3, 0.5, 0.7])
     spans = [(0.2, 0.4), (0.5, 0.9)]
-    figure = draw(looks_over_sounds(mel, looks, middle, spans, ["x", "y"], title="t"))
+    figure = draw(attention_over_sounds(mel, looks, middle, spans, ["x", "y"], title="t"))
     sounds, heads = figure.axes[:2], figure.axes[2:]
     for i, (axis, over) in enumerate(zip(sounds, heads)):
         assert axis.get_images()[0].get_extent() == [0, 1, 0, 8]
@@ -114,17 +114,17 @@ def test_bars_side_by_side_with_their_means():
     assert len(draw(grouped_bars(values, ["es", "ru"])).axes[0].get_legend().get_texts()) == 2
 
 
-def test_right_pictures_are_framed_and_their_rank_is_told():
+def test_right_images_are_framed_and_their_rank_is_told():
     images = (255 * noise(5, 3, 6, 6)).to(torch.uint8)
     similarity = torch.tensor([[0.1, 0.9, 0.5, 0.3, 0.2], [0.1, 0.2, 0.3, 0.4, 0.5]])
     right = torch.tensor([[False, False, True, False, False], [True, True, False, False, False]])
-    figure = draw(pictures_found(similarity, right, images, ["“dog”", "“cat”"], shown=3, title="R@10 0.4"))
+    figure = draw(images_found(similarity, right, images, ["“dog”", "“cat”"], shown=3, title="R@10 0.4"))
     rows = np.array(figure.axes).reshape(2, 3)
     order = [[1, 2, 3], [4, 3, 2]]
-    for row, places, answers in zip(rows, order, right):
-        for axis, place in zip(row, places):
-            np.testing.assert_array_equal(shown(axis), images[place].permute(1, 2, 0).numpy())
+    for row, positions, answers in zip(rows, order, right):
+        for axis, position in zip(row, positions):
+            np.testing.assert_array_equal(shown(axis), images[position].permute(1, 2, 0).numpy())
             green = to_hex(axis.spines["left"].get_edgecolor()) == RIGHT
-            assert green == bool(answers[place])
+            assert green == bool(answers[position])
     assert [row[0].texts[0].get_text() for row in rows] == ["“dog”: rank 2 of 5", "“cat”: rank 4 of 5"]
     assert figure.get_suptitle().strip() == "R@10 0.4"

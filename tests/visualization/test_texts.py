@@ -21,9 +21,9 @@ def test_each_token_has_its_number_and_colour():
     assert plt.get_fignums() == []
     axis, bar = figure.axes
     texts = {text.get_position(): text for text in axis.texts}
-    said = {place: text.get_text() for place, text in texts.items()}
+    said = {position: text.get_text() for position, text in texts.items()}
     assert said == {(0, 0): "a\n0.5", (1, 0): "$red\n2.0", (2, 0): "star\n4.0", (0, 1): "a", (1, 1): "star\n0.3"}
-    assert {place: text.get_color() for place, text in texts.items() if text.get_color() == "white"} == {
+    assert {position: text.get_color() for position, text in texts.items() if text.get_color() == "white"} == {
         (2, 0): "white"
     }
     (image,) = axis.images
@@ -39,9 +39,9 @@ def test_the_deepest_red_may_be_given():
     assert token_heat(ROWS, label="nats", highest=8.0).axes[0].images[0].get_clim() == (0, 8)
 
 
-def test_frames_stand_around_their_row_and_place():
+def test_frames_stand_around_their_row_and_position():
     axis = token_heat(ROWS, label="nats", framed=[(0, 2), (1, 0)]).axes[0]
-    centres = [tuple(round(x) for x in box.get_center()) for box in axis.patches]  # place, then row
+    centres = [tuple(round(x) for x in box.get_center()) for box in axis.patches]  # position, then row
     assert centres == [(2, 0), (0, 1)]
     assert all(0.8 < size < 1 for box in axis.patches for size in (box.get_width(), box.get_height()))
     assert not token_heat(ROWS, label="nats").axes[0].patches
@@ -57,7 +57,7 @@ def test_what_tokens_look_at_with_frames():
     figure = token_attention(weights, ["▸", "(", ")"], framed=[(1, 0), (2, 1)], title="a head")
     figure.canvas.draw()
     axis = figure.axes[0]
-    assert [box.get_xy() for box in axis.patches] == [(-0.5, 0.5), (0.5, 1.5)]  # place, then query
+    assert [box.get_xy() for box in axis.patches] == [(-0.5, 0.5), (0.5, 1.5)]  # position, then query
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["▸", "(", ")"]
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["▸", "(", ")"]
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("looks at", "token")

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmlearn.data.build.packing import DRAWN, as_json, draw, open_picture, webp, zipped
+from mmlearn.data.build.packing import DRAWN, as_json, draw, open_image, webp, zipped
 from mmlearn.data.packaged.archives import reading
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class IconSet:
             f'width="{DRAWN}" height="{DRAWN}" viewBox="0 0 {width} {height}">{icon["body"]}</svg>'
         )
 
-    def pictures(self, style: str, concepts: Iterable[str]) -> dict[str, bytes]:
+    def images(self, style: str, concepts: Iterable[str]) -> dict[str, bytes]:
         """The icons of these concepts as files of this style."""
         return {f"{style}/{code}.webp": webp(self.draw(code)) for code in concepts if code in self.names}
 
@@ -126,21 +126,21 @@ def build_emoji(packages: dict[str, Path]) -> tuple[dict[str, bytes], dict[str, 
     noto_v1 = IconSet(packages["@iconify-json/noto-v1"], twemoji.codes(concepts) | noto.codes(concepts))
     noto_v1.names.pop(REVOLVER)
     styles = {"noto": noto, "noto-v1": noto_v1, "twemoji": twemoji, "fluent-flat": flat}
-    pictures = {name: file for style, icons in styles.items() for name, file in icons.pictures(style, concepts).items()}
+    images = {name: file for style, icons in styles.items() for name, file in icons.images(style, concepts).items()}
     for file, content in sorted(_unpack(packages["@lobehub/fluent-emoji-3d"]).items()):
         code = code_points(Path(file).stem) if file.startswith("assets/") else ""
         if code in concepts and code in flat.names and code not in TRADEMARKS:
-            pictures[f"fluent-3d/{code}.webp"] = webp(open_picture(content))
+            images[f"fluent-3d/{code}.webp"] = webp(open_image(content))
     kept = {language: {code: of[code] for code in concepts if code in of} for language, of in names.items()}
     files = {
-        "pictures.zip": zipped(pictures),
+        "pictures.zip": zipped(images),
         "concepts.json": as_json(concepts, indent=0),
         "names.json.gz": gzip.compress(as_json(kept), mtime=0),
     }
     return files, {
         "concepts": len(concepts),
-        "pictures": len(pictures),
-        "by_style": _count(pictures),
+        "pictures": len(images),
+        "by_style": _count(images),
         "names": {language: len(of) for language, of in kept.items()},
     }
 
@@ -149,9 +149,9 @@ def build_openmoji(packages: dict[str, Path]) -> tuple[dict[str, bytes], dict[st
     """The share-alike style, drawn for the concepts of the archive ``emoji``."""
     with reading("emoji", "concepts.json") as path:
         concepts = json.loads(path.read_bytes())
-    pictures = IconSet(packages["@iconify-json/openmoji"]).pictures("openmoji", concepts)
-    return {"pictures.zip": zipped(pictures)}, {"pictures": len(pictures), "by_style": _count(pictures)}
+    images = IconSet(packages["@iconify-json/openmoji"]).images("openmoji", concepts)
+    return {"pictures.zip": zipped(images)}, {"pictures": len(images), "by_style": _count(images)}
 
 
-def _count(pictures: Iterable[str]) -> dict[str, int]:
-    return dict(Counter(name.split("/")[0] for name in pictures))
+def _count(images: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(name.split("/")[0] for name in images))

@@ -20,23 +20,23 @@ def draw(svg: str) -> "Image":
         import resvg_py
     except ImportError:
         raise SystemExit("resvg-py draws the emoji, and is not installed: pip install resvg-py.") from None
-    return open_picture(bytes(resvg_py.svg_to_bytes(svg_string=svg, skip_system_fonts=True)))
+    return open_image(bytes(resvg_py.svg_to_bytes(svg_string=svg, skip_system_fonts=True)))
 
 
-def open_picture(file: bytes) -> "Image":
+def open_image(file: bytes) -> "Image":
     """A picture of any format, in colour and with its opacity."""
     from PIL import Image
 
     return Image.open(io.BytesIO(file)).convert("RGBA")
 
 
-def webp(picture: "Image") -> bytes:
+def webp(image: "Image") -> bytes:
     """The picture in the middle of 64 × 64 pixels, with its opacity, which also weighs the colours of its edge."""
     from PIL import Image
 
-    side = max(picture.size)
+    side = max(image.size)
     square = Image.new("RGBA", (side, side))
-    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
     small = square.convert("RGBa").resize((SIZE, SIZE), Image.Resampling.BOX).convert("RGBA")
     step = 255 // (OPACITIES - 1)
     small.putalpha(small.getchannel("A").point([(value + step // 2) // step * step for value in range(256)]))

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mmlearn.data.build.packing import as_json, open_picture, webp, zipped
+from mmlearn.data.build.packing import as_json, open_image, webp, zipped
 from mmlearn.data.packaged.stamps import SPOKEN
 from mmlearn.data.readers.sound import RATE
 
@@ -55,7 +55,7 @@ def build_stamps(packages: dict[str, Path]) -> tuple[dict[str, bytes], dict[str,
         if np.abs(wave := mono(stamps[f"{name}.ogg"])).max() > SILENCE
     }
     built = {
-        "pictures.zip": zipped({f"{name}.webp": webp(open_picture(stamps[f"{name}.png"])) for name in names}),
+        "pictures.zip": zipped({f"{name}.webp": webp(open_image(stamps[f"{name}.png"])) for name in names}),
         "captions.json.gz": gzip.compress(as_json(captions), mtime=0),
         "CREDITS-changes.txt": gzip.decompress(files[f"{DOCUMENTS}changelog.gz"]),
         "CREDITS-copyright.txt": files[f"{DOCUMENTS}copyright"],
@@ -84,7 +84,7 @@ def unpack_debian(path: Path, wanted: re.Pattern) -> dict[str, bytes]:
                         for item in tar
                         if item.isfile() and wanted.match(name := item.name.removeprefix("./"))
                     }
-            file.seek(size + size % 2, io.SEEK_CUR)  # members begin at even places
+            file.seek(size + size % 2, io.SEEK_CUR)  # members begin at even positions
     raise SystemExit(f"{path} is no Debian package: it holds no data.tar.")
 
 

@@ -3,28 +3,58 @@
 from mmlearn.data.fields.boxes import Objects
 from mmlearn.data.fields.cues import Cues
 from mmlearn.data.fields.field import Batch, Field, check_batch, padded_entries, resize, size
+from mmlearn.data.fields.images import Image, PatchCodes, Patches, Regions, Video
 from mmlearn.data.fields.labels import (
-    HiddenSpans,
-    Infilled,
     Label,
     MaskedPatches,
     MaskedRegions,
     MaskedTokens,
     MatchLabel,
     NextSegment,
-    Polluted,
+    PollutedTriples,
     ShuffledTokens,
+    SpanCorruption,
     SwappedSegments,
+    TextInfilling,
     VisiblePatches,
 )
-from mmlearn.data.fields.pictures import Image, PatchCodes, Patches, Regions, Video
 from mmlearn.data.fields.sounds import Clusters, LogMel, Waveform
-from mmlearn.data.fields.tags import Tagged
+from mmlearn.data.fields.tags import TaggedCaptions
 from mmlearn.data.fields.texts import Answers, Dialogues, Labels, Segments, Tokens
 
 __all__ = [
-    "Answers", "Batch", "Clusters", "Cues", "Dialogues", "Field", "HiddenSpans", "Image", "Infilled", "Label", "Labels",
-    "LogMel", "MaskedPatches", "MaskedRegions", "MaskedTokens", "MatchLabel", "NextSegment", "Objects", "PatchCodes",
-    "Patches", "Polluted", "Regions", "Segments", "ShuffledTokens", "SwappedSegments", "Tagged", "Tokens", "Video",
-    "VisiblePatches", "Waveform", "check_batch", "padded_entries", "resize", "size",
+    "Answers",
+    "Batch",
+    "Clusters",
+    "Cues",
+    "Dialogues",
+    "Field",
+    "Image",
+    "Label",
+    "Labels",
+    "LogMel",
+    "MaskedPatches",
+    "MaskedRegions",
+    "MaskedTokens",
+    "MatchLabel",
+    "NextSegment",
+    "Objects",
+    "PatchCodes",
+    "Patches",
+    "PollutedTriples",
+    "Regions",
+    "Segments",
+    "ShuffledTokens",
+    "SpanCorruption",
+    "SwappedSegments",
+    "TaggedCaptions",
+    "TextInfilling",
+    "Tokens",
+    "Video",
+    "VisiblePatches",
+    "Waveform",
+    "check_batch",
+    "padded_entries",
+    "resize",
+    "size",
 ]  # fmt: skip

@@ -23,7 +23,7 @@ class Field:
     """Some entries of a batch: how samples become tensors, and what random tensors of the same kind look like.
 
     ``holds`` names the entries and their axes as jaxtyping writes them; a batch may lack those in ``optional``. An
-    entry whose name ends in ``mask`` says which places of the field's other entries are real. ``known`` names the
+    entry whose name ends in ``mask`` says which positions of the field's other entries are real. ``known`` names the
     attributes that :meth:`fitted` finds out and that a run's folder keeps.
     """
 
@@ -104,7 +104,7 @@ def check_batch(batch: Batch, holds: dict[str, str], config: Config, optional: C
 
     ``holds`` says what each entry is: ``"Int b t < vocab_size or -100"``. An axis has the same length wherever its
     letter stands; in braces it is a size of the configuration. Whole numbers are at least 0 and below the size after
-    ``<``, or else the number after ``or``, which means that nothing is asked, or that there is nothing, at a place.
+    ``<``, or else the number after ``or``, which means that nothing is asked, or that there is nothing, at a position.
     """
     lengths: dict[str, tuple[int, str]] = {}  # axis → its length, and who says so
     for name, description in holds.items():
@@ -169,6 +169,6 @@ def padded_entries(holds: dict[str, str]) -> dict[str, tuple[str, int]]:
     axes = {name: _read(description)[1] for name, description in holds.items()}
     found = {}
     for mask in (name for name in holds if name.endswith("mask")):
-        places = axes[mask][1]
-        found |= {name: (mask, of.index(places)) for name, of in axes.items() if name != mask and places in of}
+        positions = axes[mask][1]
+        found |= {name: (mask, of.index(positions)) for name, of in axes.items() if name != mask and positions in of}
     return found

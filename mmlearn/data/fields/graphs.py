@@ -127,13 +127,13 @@ def inject(words: Iterable[Word], graph: Mapping[Word, Sequence[tuple[Word, Word
     Source: Liu et al. 2020 (K-BERT), knowledge and embedding layer; Song et al. 2021 (KVL-BERT), section 3.
     """
     rows: list[tuple[int, int, int, int]] = []
-    place = branches = 0
+    position = branches = 0
     for number, word in enumerate(words):
-        rows += [(token, place + i, number, 0) for i, token in enumerate(word)]
-        place += len(word)
+        rows += [(token, position + i, number, 0) for i, token in enumerate(word)]
+        position += len(word)
         for relation, tail in graph.get(word, ()):
             branches += 1
-            rows += [(token, place + i, number, branches) for i, token in enumerate((*relation, *tail))]
+            rows += [(token, position + i, number, branches) for i, token in enumerate((*relation, *tail))]
     return SentenceTree(*torch.tensor(rows, dtype=torch.long).reshape(-1, 4).unbind(1))
 
 
@@ -198,9 +198,9 @@ class KnowledgeTokens(Tokens):
 def _words(encoded: Any) -> list[Word]:
     """The tokens of each word of an encoded text, start and end among them."""
     words: dict[Any, Word] = {}
-    for place, (token, word, real) in enumerate(zip(encoded.ids, encoded.word_ids, encoded.attention_mask)):
+    for position, (token, word, real) in enumerate(zip(encoded.ids, encoded.word_ids, encoded.attention_mask)):
         if real:
-            key = ("special", place) if word is None else word
+            key = ("special", position) if word is None else word
             words[key] = (*words.get(key, ()), token)
     return list(words.values())
 

@@ -208,7 +208,7 @@ class NextSegment(Label):
 
 
 @dataclass(frozen=True)
-class Polluted(Label):
+class PollutedTriples(Label):
     """Of some triples of words, tags and picture one part is another picture's; ``polluted`` (b,) says which.
 
     It is 0 for a whole triple and 1 where the tags, the second segment, are another picture's: in half of the rows.
@@ -234,7 +234,7 @@ class Polluted(Label):
 
 
 @dataclass(frozen=True)
-class HiddenSpans(Label):
+class SpanCorruption(Label):
     """Spans of ``tokens`` give way to sentinels, and ``target`` (b, o) holds what was there, as T5 learns it.
 
     Sentinels count down from the last number of the vocabulary. Text and target end with the end token; the text has
@@ -261,7 +261,7 @@ class HiddenSpans(Label):
 
 
 @dataclass(frozen=True)
-class Infilled(Label):
+class TextInfilling(Label):
     """Spans of ``tokens`` give way to one mask token each, and ``target`` (b, o) is the whole text, as BART learns it.
 
     Source: Lewis et al. 2020 (BART), section 2.2, text infilling.

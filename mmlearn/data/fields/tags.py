@@ -7,16 +7,16 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from mmlearn.data.batches import numbered, spread
+from mmlearn.data.batches import caption_ids, spread
 from mmlearn.data.boxes import BoxDetector
 from mmlearn.data.fields.field import Batch
-from mmlearn.data.fields.texts import RENDERED, Segments, in_parts
+from mmlearn.data.fields.texts import RENDERED, Segments, in_chunks
 from mmlearn.data.synthetic.regions import SceneDetector
 from mmlearn.layers.config import Config
 
 
 @dataclass(frozen=True)
-class Tagged(Segments):
+class TaggedCaptions(Segments):
     """Captions with tags: ``tokens``, ``mask`` and ``token_type`` (b, t); and ``tag_id`` (b,), equal where tags are.
 
     A row is ``<start> caption <end> tags <end>``, and ``token_type`` is 1 for tags and their end. Tags are the names of
@@ -37,7 +37,7 @@ class Tagged(Segments):
 
     def vocabulary_texts(self, data: Dataset) -> list[str]:
         """Captions and tags."""
-        parts = in_parts(data, spread(len(data), RENDERED))
+        parts = in_chunks(data, spread(len(data), RENDERED))
         return [" ".join(pair) for part in parts for pair in self.pairs(part)]
 
     def pairs(self, samples: Sequence[Any]) -> list[tuple[str, str]]:
@@ -47,7 +47,7 @@ class Tagged(Segments):
         return [(getattr(sample, self.source), text) for sample, text in zip(samples, tags)]
 
     def __call__(self, samples: Sequence[Any]) -> Batch:
-        return super().__call__(samples) | {"tag_id": numbered([tags for _, tags in self.pairs(samples)])}
+        return super().__call__(samples) | {"tag_id": caption_ids([tags for _, tags in self.pairs(samples)])}
 
     def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
         """Random captions, of which some have no tags."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmlearn.data.batches import fetch, numbered, spread
+from mmlearn.data.batches import caption_ids, fetch, spread
 from mmlearn.data.fields.field import Batch, Field, size
 from mmlearn.data.synthetic.questions import ANSWERS
 from mmlearn.data.tokenizer import Tokenizer
@@ -101,7 +101,7 @@ class Tokens(Field):
         if not self.whole:
             t = int(mask.sum(1).max())
             batch = {name: value[:, :t] for name, value in batch.items()}
-        return batch | ({"caption_id": numbered(texts)} if self.repeats else {})
+        return batch | ({"caption_id": caption_ids(texts)} if self.repeats else {})
 
     def _named(self, texts: Sequence[str], encoded: Sequence[Any]) -> Tensor:
         """Which tokens belong to a word of ``maskable``."""
@@ -140,8 +140,9 @@ class Dialogues(Tokens):
     """Texts of a language model, and ``response`` (b, t): which tokens answer, the end token among them.
 
     The caption of a sample that has a ``prompt`` begins with that, and the rest answers. Of another sample all but the
-    start token does. How many places the language model has, its configuration says, and not the data. Other settings
-    as for :class:`Tokens`. Raises ``ValueError`` for a vocabulary whose texts are longer than the language model reads.
+    start token does. How many positions the language model has, its configuration says, and not the data. Other
+    settings as for :class:`Tokens`. Raises ``ValueError`` for a vocabulary whose texts are longer than the language
+    model reads.
     """
 
     @property
@@ -154,7 +155,7 @@ class Dialogues(Tokens):
         if found.tokenizer.max_length > most:
             raise ValueError(
                 f"Texts of {found.tokenizer.max_length} tokens are more than the {most} that the language model reads: "
-                "take one with more places."
+                "take one with more positions."
             )
         return found
 
@@ -165,8 +166,8 @@ class Dialogues(Tokens):
     def __call__(self, samples: Sequence[Any]) -> Batch:
         batch = super().__call__(samples)
         asked = [self._asked(sample) for sample in samples]
-        place = torch.arange(batch["tokens"].shape[1])
-        return batch | {"response": batch["mask"] & (place >= torch.tensor(asked)[:, None])}
+        position = torch.arange(batch["tokens"].shape[1])
+        return batch | {"response": batch["mask"] & (position >= torch.tensor(asked)[:, None])}
 
     def _asked(self, sample: Any) -> int:
         """How many tokens come before the response: the start token and those of the prompt."""
@@ -215,7 +216,7 @@ class Segments(Tokens):
             _fit([tokens[real].tolist() for tokens, real in pair], self.tokenizer.max_length + 1)
             for pair in zip(*(zip(tokens, mask) for tokens, mask in halves))
         ]
-        return _segment_rows(rows) | ({"caption_id": numbered(texts)} if self.repeats else {})
+        return _segment_rows(rows) | ({"caption_id": caption_ids(texts)} if self.repeats else {})
 
     def pairs(self, samples: Sequence[Any]) -> list[tuple[str, str]]:
         """Both segments of each sample, as text."""
@@ -258,10 +259,10 @@ def texts_of(data: Dataset, indices: Sequence[int], source: str = "caption") -> 
     """The texts of these samples; captions without pictures where the data set has ``caption(index)``."""
     if source == "caption" and hasattr(data, "caption"):
         return [data.caption(index) for index in indices]
-    return [getattr(sample, source) for part in in_parts(data, indices) for sample in part]
+    return [getattr(sample, source) for part in in_chunks(data, indices) for sample in part]
 
 
-def in_parts(data: Dataset, indices: Sequence[int]) -> Iterator[list[Any]]:
+def in_chunks(data: Dataset, indices: Sequence[int]) -> Iterator[list[Any]]:
     """These samples, few enough at a time that their pictures fit the memory."""
     return (fetch(data, indices[start : start + 256]) for start in range(0, len(indices), 256))
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmlearn.data.readers.pictures import read_picture
+from mmlearn.data.readers.images import read_image
 
 ARCHIVES = Path(__file__).parent.parent / "archives"
 
@@ -80,8 +80,8 @@ class Members:
         return self[name]
 
 
-def pictures(archive: str, size: int) -> Members:
+def images(archive: str, size: int) -> Members:
     """The pictures of an archive, (3, size, size) each. Raises ``ValueError`` for a size below 1."""
     if size < 1:
         raise ValueError(f"A picture is at least 1 pixel wide, got size {size}.")
-    return Members(archive, "pictures.zip", partial(read_picture, size=size), torch.uint8)
+    return Members(archive, "pictures.zip", partial(read_image, size=size), torch.uint8)

@@ -21,9 +21,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmlearn.data.readers.pictures import read_picture
+from mmlearn.data.readers.images import read_image
 from mmlearn.data.synthetic.questions import Question
-from mmlearn.names import choices
+from mmlearn.suggestions import suggest
 
 SPLITS = ("train", "test")
 
@@ -38,7 +38,7 @@ class EasyVQASample:
     source: str
 
     @property
-    def pictures(self) -> "tuple[EasyVQASample]":
+    def images(self) -> "tuple[EasyVQASample]":
         return (self,)
 
     @property
@@ -75,7 +75,7 @@ class EasyVQA(Dataset):
 
     def __init__(self, split: str = "train", *, size: int = 64):
         if split not in SPLITS:
-            raise ValueError(f"easy-vqa has no split {split!r}; {choices(split, SPLITS)}.")
+            raise ValueError(f"easy-vqa has no split {split!r}; {suggest(split, SPLITS)}.")
         package = find_spec("easy_vqa")
         if package is None:
             raise ValueError("The data set easy-vqa comes with its author's package: pip install 'mmlearn[vqa]'.")
@@ -84,8 +84,8 @@ class EasyVQA(Dataset):
         try:
             self.labels = tuple((folder / "answers.txt").read_text(encoding="utf-8").split())
             self._asked = [
-                (str(text), str(answer), self.labels.index(answer), int(picture))
-                for text, answer, picture in json.loads((folder / split / "questions.json").read_bytes())
+                (str(text), str(answer), self.labels.index(answer), int(image))
+                for text, answer, image in json.loads((folder / split / "questions.json").read_bytes())
             ]
         except (OSError, ValueError, TypeError) as error:
             raise ValueError(
@@ -96,10 +96,10 @@ class EasyVQA(Dataset):
         return len(self._asked)
 
     def __getitem__(self, index: int) -> EasyVQASample:
-        text, answer, label, picture = self._asked[index]
-        path = self.folder / f"{picture}.png"
+        text, answer, label, image = self._asked[index]
+        path = self.folder / f"{image}.png"
         question = Question(_kind(text, answer), text, answer)
-        return EasyVQASample(read_picture(path, self.size), question, label, f"{self.split}/{picture}.png")
+        return EasyVQASample(read_image(path, self.size), question, label, f"{self.split}/{image}.png")
 
     def caption(self, index: int) -> str:
         """A question with its answer, without its picture."""

@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmlearn.data.hashing import stream
-from mmlearn.data.packaged.archives import pictures, read_json
-from mmlearn.names import choices
+from mmlearn.data.packaged.archives import images, read_json
+from mmlearn.suggestions import suggest
 
 KNOWN, FLUENT, OPENMOJI = ("noto", "noto-v1", "twemoji"), ("fluent-flat", "fluent-3d"), ("openmoji",)
 HELD_OUT = 200  # concepts
@@ -83,10 +83,10 @@ class Emoji(Dataset):
         hold_out: Sequence[str] = FLUENT,
     ):
         if split not in self.splits:
-            raise ValueError(f"{self.name} has no split {split!r}; {choices(split, self.splits)}.")
+            raise ValueError(f"{self.name} has no split {split!r}; {suggest(split, self.splits)}.")
         names = read_json("emoji", "names.json.gz")  # language → code points → name and keywords
         if language not in names:
-            raise ValueError(f"{self.name} has no names in {language!r}; {choices(language, names)}.")
+            raise ValueError(f"{self.name} has no names in {language!r}; {suggest(language, names)}.")
         choice, unseen = self.parts[split]
         choice = {KNOWN: _known(hold_out), FLUENT: tuple(hold_out)}.get(choice, choice)
         if not choice:
@@ -98,13 +98,13 @@ class Emoji(Dataset):
         if not styles or not set(styles) <= set(choice):
             raise ValueError(f"Split {split!r} of {self.name} has the styles {', '.join(choice)}, not {list(styles)}.")
         self.split, self.language, self.size, self.styles = split, language, size, styles
-        self._names, self._pictures, hidden = names[language], pictures(self.name, size), held_out()
+        self._names, self._images, hidden = names[language], images(self.name, size), held_out()
         self._categories = read_json("emoji", "concepts.json")  # by code points, in Unicode's order of categories
         self.entries = [  # (style, concept) of each sample
             (style, concept)
             for style in styles
             for concept in self._categories
-            if concept in self._names and (concept in hidden) == unseen and f"{style}/{concept}" in self._pictures
+            if concept in self._names and (concept in hidden) == unseen and f"{style}/{concept}" in self._images
         ]
 
     def __len__(self) -> int:
@@ -117,7 +117,7 @@ class Emoji(Dataset):
 
     def __getitem__(self, index: int) -> EmojiSample:
         style, concept = self.entries[index]
-        named, image = self._names[concept], self._pictures[f"{style}/{concept}"]
+        named, image = self._names[concept], self._images[f"{style}/{concept}"]
         return EmojiSample(
             image, named["name"], concept, style, tuple(named["keywords"]), category=self._categories[concept]
         )
@@ -138,7 +138,7 @@ class OpenMoji(Emoji):
 def _known(hold_out: Sequence[str]) -> tuple[str, ...]:
     """The styles to train on where these are held out."""
     if strange := [style for style in hold_out if style not in KNOWN + FLUENT]:
-        raise ValueError(f"emoji has no style {strange[0]!r} to hold out; {choices(strange[0], KNOWN + FLUENT)}.")
+        raise ValueError(f"emoji has no style {strange[0]!r} to hold out; {suggest(strange[0], KNOWN + FLUENT)}.")
     if len(set(hold_out) & set(FLUENT)) == 1:
         raise ValueError(f"{' and '.join(FLUENT)} are the same drawings: hold out both or neither.")
     if not (known := tuple(style for style in KNOWN + FLUENT if style not in hold_out)):
@@ -171,7 +171,7 @@ def emoji_texts(language: str = "en", *, unseen: bool = False) -> tuple[list[str
     """
     names, categories = read_json("emoji", "names.json.gz"), read_json("emoji", "concepts.json")
     if language not in names:
-        raise ValueError(f"emoji has no names in {language!r}; {choices(language, names)}.")
+        raise ValueError(f"emoji has no names in {language!r}; {suggest(language, names)}.")
     named = {concept: names[language][concept] for concept in categories if concept in names[language]}
     kept = [concept for concept in named if (concept in held_out()) == unseen]
     return [as_text(named[concept]) for concept in kept], [categories[concept] for concept in kept]

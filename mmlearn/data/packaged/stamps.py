@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmlearn.data.hashing import stream
-from mmlearn.data.packaged.archives import Members, pictures, read_json
+from mmlearn.data.packaged.archives import Members, images, read_json
 from mmlearn.data.readers.sound import read_sound
-from mmlearn.names import choices
+from mmlearn.suggestions import suggest
 
 SPOKEN = ("bg", "ca", "es", "fr", "ro", "ru")
 ALL = "all"  # languages
@@ -90,15 +90,15 @@ class Stamps(Dataset):
 
     def __init__(self, split: str = "train", *, language: str = "fr", size: int = STORED, speech: bool = False):
         if split not in SPLITS:
-            raise ValueError(f"stamps has no split {split!r}; {choices(split, SPLITS)}.")
+            raise ValueError(f"stamps has no split {split!r}; {suggest(split, SPLITS)}.")
         self._captions, of = _captions(), _splits()
         known = (*self._captions, ALL)
         if language not in known:
-            raise ValueError(f"stamps has no captions in {language!r}; {choices(language, known)}.")
+            raise ValueError(f"stamps has no captions in {language!r}; {suggest(language, known)}.")
         if speech and language not in (*SPOKEN, ALL):
             raise ValueError(f"Nobody says the captions in {language!r}; choose from {', '.join((*SPOKEN, ALL))}.")
         self.split, self.language, self.size = split, language, size
-        self._pictures, self._effects = pictures("stamps", size), _sounds("effects.zip")
+        self._images, self._effects = images("stamps", size), _sounds("effects.zip")
         several = (SPOKEN if speech else languages()) if language == ALL else (language,)
         self._speech = {each: _sounds(f"speech-{each}.zip") for each in several if each in SPOKEN}
         self.entries = [  # (language, stamp) of each sample
@@ -129,7 +129,7 @@ class Stamps(Dataset):
     def __getitem__(self, index: int) -> StampSample:
         language, name = self.entries[index]
         return StampSample(
-            image=self._pictures[name],
+            image=self._images[name],
             caption=self._captions[language][name],
             english=self._captions["en"][name],
             language=language,

@@ -12,8 +12,8 @@ from torch import Tensor
 from mmlearn.data.boxes import Box, BoxedImageText
 from mmlearn.data.readers.captions import column, parsed
 from mmlearn.data.readers.files import Files, Part, inside
-from mmlearn.data.readers.pictures import ImageText, read_picture
-from mmlearn.names import choices
+from mmlearn.data.readers.images import ImageText, read_image
+from mmlearn.suggestions import suggest
 
 DIGITS = "0123456789"  # of the year in a name
 
@@ -54,16 +54,16 @@ class CocoCaptions(Files):
             if not Path(path).is_file():  # a pipe may never say anything
                 raise FileNotFoundError(f"There is no file {path}.")
         names, captions = self._read(Path(annotations))
-        bad = self.unread(((name,) for number, name in names.items() if number in captions), self._picture)
+        bad = self.unread(((name,) for number, name in names.items() if number in captions), self._image)
         self.ids = sorted(names, key=lambda one: (isinstance(one, str), one))  # of the pictures, by their numbers
         self.samples = [
-            (number, names[picture], caption)
-            for number, picture in enumerate(self.ids)
-            for caption in captions.get(picture, [])
-            if (names[picture],) not in bad
+            (number, names[image], caption)
+            for number, image in enumerate(self.ids)
+            for caption in captions.get(image, [])
+            if (names[image],) not in bad
         ]
         if not self.samples:
-            raise ValueError(f"{annotations} holds no caption{' of a picture that can be read' if bad else ''}.")
+            raise ValueError(f"{annotations} holds no caption{' of a image that can be read' if bad else ''}.")
         self.numbers = [number for number, _, _ in self.samples]
         self.instances = read_instances(Path(instances)) if instances else None
 
@@ -76,8 +76,8 @@ class CocoCaptions(Files):
             raise ValueError(f"{path} is no COCO captions file ({type(error).__name__}: {error}).") from error
         names = dict(self._rows(path, images, "image", "id", "file_name"))
         captions: dict[int | str, list[str]] = {}
-        for picture, caption in self._rows(path, annotations, "annotation", "image_id", "caption"):
-            captions.setdefault(picture, []).append(caption)
+        for image, caption in self._rows(path, annotations, "annotation", "image_id", "caption"):
+            captions.setdefault(image, []).append(caption)
         return names, captions
 
     def _rows(self, path: Path, rows: list, kind: str, number: str, text: str) -> Iterator[tuple[int | str, str]]:
@@ -95,10 +95,10 @@ class CocoCaptions(Files):
             else:
                 yield row[number], value
 
-    def _picture(self, name: str) -> Float[Tensor, "3 size size"]:
-        return read_picture(self.images / name, self.size)
+    def _image(self, name: str) -> Float[Tensor, "3 size size"]:
+        return read_image(self.images / name, self.size)
 
-    def keep_pictures(self, wanted: Callable[[int], bool]) -> None:
+    def keep_images(self, wanted: Callable[[int], bool]) -> None:
         """Leave out the captions of all pictures but those whose id is ``wanted``. ``ValueError`` if none is."""
         self.samples = [sample for sample in self.samples if wanted(self.ids[sample[0]])]
         self.numbers = [number for number, _, _ in self.samples]
@@ -110,15 +110,15 @@ class CocoCaptions(Files):
 
     def parts(self) -> list[Part]:
         names = dict.fromkeys(name for _, name, _ in self.samples)
-        return [Part(self.images / name, partial(self._picture, name)) for name in names]
+        return [Part(self.images / name, partial(self._image, name)) for name in names]
 
     def caption(self, index: int) -> str:
         return self.samples[index][2]
 
     def sample(self, index: int) -> ImageText:
-        return self.with_picture(index, self._picture(self.samples[index][1]))
+        return self.with_image(index, self._image(self.samples[index][1]))
 
-    def with_picture(self, index: int, image: Float[Tensor, "3 size size"]) -> ImageText:
+    def with_image(self, index: int, image: Float[Tensor, "3 size size"]) -> ImageText:
         """A caption with this picture, and with its boxes where they are known."""
         number, name, caption = self.samples[index]
         image_id = self.ids[number]
@@ -143,7 +143,7 @@ class CocoFolder(CocoCaptions):
         here = {path: name for path, name in names.items() if name.rstrip(DIGITS) == split}
         if not here:
             splits = sorted({name.rstrip(DIGITS) for name in names.values()})
-            raise ValueError(f"{folder} has no captions of {split!r}; {choices(split, splits)}.")
+            raise ValueError(f"{folder} has no captions of {split!r}; {suggest(split, splits)}.")
         found = [
             (path, images)
             for path, name in here.items()

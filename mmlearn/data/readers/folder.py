@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from mmlearn.data.readers.captions import SPLITS, caption_lines, checked, column, split_of
 from mmlearn.data.readers.files import Files, Part, inside, with_advice
-from mmlearn.data.readers.pictures import ImageText, read_picture
+from mmlearn.data.readers.images import ImageText, read_image
 from mmlearn.data.readers.sound import SoundSample, probe_sound, read_sound
-from mmlearn.names import choices
+from mmlearn.suggestions import suggest
 
 IMAGE_COLUMNS = ("image", "file_name", "filename", "file", "path")
 SOUND_COLUMNS = ("sound", "audio", "recording")
@@ -47,7 +47,7 @@ class Folder(Files):
         super().__init__(**options)
         self.folder, self.seconds, self.size = Path(folder), seconds, size
         if split not in SPLITS:
-            raise ValueError(f"A folder has no split {split!r}; {choices(split, SPLITS)}.")
+            raise ValueError(f"A folder has no split {split!r}; {suggest(split, SPLITS)}.")
         if not self.folder.is_dir():
             raise FileNotFoundError(f"There is no folder {self.folder}.")
         self.split = split
@@ -106,7 +106,7 @@ class Folder(Files):
     def _read(self, image_name: str | None, sound: str | None) -> tuple[Any, Any, tuple[str, ...]]:
         """A picture, a sound, and what is to be known of it."""
         notes: list[str] = []
-        image = read_picture(self.folder / image_name, self.size) if image_name else None
+        image = read_image(self.folder / image_name, self.size) if image_name else None
         waveform = read_sound(self.folder / sound, seconds=self.seconds, notes=notes) if sound else None
         self.note(notes)
         return image, waveform, tuple(notes)

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from mmlearn.data.readers.captions import SPLITS, checked, parsed, split_of
 from mmlearn.data.readers.files import Files, Part, inside
-from mmlearn.data.readers.pictures import SUFFIXES, ImageText, read_picture
-from mmlearn.names import choices
+from mmlearn.data.readers.images import SUFFIXES, ImageText, read_image
+from mmlearn.suggestions import suggest
 
 META = re.compile(r"__[^/]*__($|/)")  # files that are about a shard, which webdataset passes over
 TEXTS = ("txt", "text", "caption", "json")
@@ -81,7 +81,7 @@ class Shards(Files):
         return {key: files for key, files in found.items() if {"image", "text"} <= files.keys()}
 
     def _with_lost(self, before: dict[str, int], shards: list[str]) -> list[tuple[str, str, dict[str, Member]]]:
-        """The samples, and in their places those that shards held when a run began and do not hold any more."""
+        """The samples, and in their positions those that shards held when a run began and do not hold any more."""
         found: dict[str, list] = {shard: [] for shard in [*before, *shards]}
         for sample in self.samples:
             found[sample[1]].append(sample)
@@ -115,7 +115,7 @@ class Shards(Files):
 
     def _decoded(self, key: str, shard: str, files: dict[str, Member]) -> ImageText:
         caption, name = self._caption(key, shard, files), f"{key} in {shard}"
-        return ImageText(read_picture(files["image"].read(), self.size, name=name), caption, name)
+        return ImageText(read_image(files["image"].read(), self.size, name=name), caption, name)
 
 
 class ShardFolder(Shards):
@@ -127,7 +127,7 @@ class ShardFolder(Shards):
 
     def __init__(self, folder: str | Path, split: str = "train", **options: Any):
         if split not in SPLITS:
-            raise ValueError(f"A folder has no split {split!r}; {choices(split, SPLITS)}.")
+            raise ValueError(f"A folder has no split {split!r}; {suggest(split, SPLITS)}.")
         shards = tars(folder)
         if any(name.startswith(SPLITS[:3]) for name in shards):
             shards = {name: path for name, path in shards.items() if split == "all" or name.startswith(split)}

@@ -14,8 +14,10 @@ SPEAKER = "_nohash_"  # between a speaker and the number of the recording
 
 def speech_commands_folder(folder: str | Path) -> Path | None:
     """Where the lists of Speech Commands are: in ``folder`` or where torchaudio unpacks them in it, else ``None``."""
-    places = (Path(folder) / archive / version for archive in ("", "SpeechCommands") for version in VERSIONS)
-    return next((place for place in places if all((place / name).is_file() for name in LISTS.values())), None)
+    positions = (Path(folder) / archive / version for archive in ("", "SpeechCommands") for version in VERSIONS)
+    return next(
+        (position for position in positions if all((position / name).is_file() for name in LISTS.values())), None
+    )
 
 
 class SpeechCommands(Folder):

@@ -29,9 +29,9 @@ from mmlearn.data.batches import Batches, CollateFunction, shuffled
 from mmlearn.data.hashing import stream
 from mmlearn.data.readers.captions import parsed
 from mmlearn.data.readers.files import Files, Part
-from mmlearn.data.readers.pictures import ImageText, read_picture
+from mmlearn.data.readers.images import ImageText, read_image
 from mmlearn.data.readers.shards import NO_SAMPLE, caption_in, expanded, kind_of, members, tars
-from mmlearn.names import choices
+from mmlearn.suggestions import suggest
 
 MODES = ("exact", "resampled")
 HEAD = 4096  # samples of which fields learn what they must know of the data,
@@ -64,7 +64,8 @@ class ShardStream(Files):
 
     How many samples a shard holds is read from ``sizes.json`` beside it (``{"00000.tar": 9873, …}``), or counted where
     the shard is a file, which takes some 50 µs a file within it. Resampled, ``length`` samples can be called an epoch
-    instead. With ``skip_bad`` what cannot be read is noted, and another sample takes its place. ``as_before`` is what
+    instead. With ``skip_bad`` what cannot be read is noted, and another sample takes its position. ``as_before`` is
+    what
     :meth:`kept` said: nothing is counted then.
 
     Raises ``FileNotFoundError`` for a missing shard; ``ValueError`` for one that is damaged or shorter than it should
@@ -85,7 +86,7 @@ class ShardStream(Files):
     ):
         super().__init__(**options)
         if mode not in MODES:
-            raise ValueError(f"A stream is not {mode!r}; {choices(mode, MODES)}.")
+            raise ValueError(f"A stream is not {mode!r}; {suggest(mode, MODES)}.")
         if min(size, buffer, length or 1) < 1:
             raise ValueError(f"size, buffer and length are at least 1, got {size}, {buffer} and {length}.")
         if mode == "exact" and length is not None:
@@ -212,7 +213,7 @@ class ShardStream(Files):
 
     def decoded(self, raw: Raw) -> ImageText:
         """A sample. ``ValueError`` for a picture that is none, and for a caption that is empty."""
-        return ImageText(read_picture(raw.image, self.size, name=raw.name), raw.caption, raw.name)
+        return ImageText(read_image(raw.image, self.size, name=raw.name), raw.caption, raw.name)
 
     def good(self, raws: Iterable[Raw]) -> list[ImageText]:
         """These samples, decoded, less those that are bad where they may be, which are noted."""

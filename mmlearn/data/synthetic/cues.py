@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mmlearn.data.hashing import stream, uniform
 from mmlearn.data.synthetic.dataset import Synthetic
-from mmlearn.names import choices
+from mmlearn.suggestions import suggest
 
 KINDS = ("redundant", "unique", "xor")
 STRENGTH = 2.5
@@ -56,7 +56,7 @@ class Cues(Synthetic):
     ):  # fmt: skip
         super().__init__(split, **options)
         if kind not in KINDS:
-            raise ValueError(f"cues has no kind {kind!r}; {choices(kind, KINDS)}.")
+            raise ValueError(f"cues has no kind {kind!r}; {suggest(kind, KINDS)}.")
         if strength < 0 or features < 1 or not 0 <= missing <= 1:
             raise ValueError(
                 "strength is at least 0, features at least 1, and missing from 0 to 1; got "
@@ -98,7 +98,7 @@ def best_accuracy(kind: str, strength: float = STRENGTH, modality: int | None = 
     for an unknown kind.
     """
     if kind not in KINDS:
-        raise ValueError(f"cues has no kind {kind!r}; {choices(kind, KINDS)}.")
+        raise ValueError(f"cues has no kind {kind!r}; {suggest(kind, KINDS)}.")
     right, both = (NormalDist().cdf(factor * strength) for factor in (1, 2**0.5))
     if modality is None:
         return {"redundant": both, "unique": right, "xor": right**2 + (1 - right) ** 2}[kind]

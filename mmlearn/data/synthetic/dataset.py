@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch.utils.data import Dataset
 
-from mmlearn.names import choices
+from mmlearn.suggestions import suggest
 
 
 class Synthetic(Dataset):
@@ -26,7 +26,7 @@ class Synthetic(Dataset):
     def __init__(self, split: str, *, seed: int = 0, length: int | None = None):
         length = self.epoch if length is None else length
         if split not in self.splits:
-            raise ValueError(f"{self.name} has no split {split!r}; {choices(split, self.splits)}.")
+            raise ValueError(f"{self.name} has no split {split!r}; {suggest(split, self.splits)}.")
         if length < 1:
             raise ValueError(f"length must be at least 1, got {length}.")
         self.split, self.seed, self.length = split, seed, length

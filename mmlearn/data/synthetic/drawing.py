@@ -126,5 +126,5 @@ def paste(images: np.ndarray, at: tuple, cover: np.ndarray, paint: np.ndarray, c
     """
     windows = np.lib.stride_tricks.sliding_window_view(images, cover.shape[1:], axis=(2, 3), writeable=True)
     which, top, left = at
-    place = which, slice(None), top, left
-    windows[place] = windows[place] * (1 - cover)[:, None] + paint[:, None] * PALETTE[colour, :, None, None]
+    position = which, slice(None), top, left
+    windows[position] = windows[position] * (1 - cover)[:, None] + paint[:, None] * PALETTE[colour, :, None, None]

@@ -34,7 +34,7 @@ def plural(name: str) -> str:
     return f"{name} objects" if name not in SHAPES else f"{name}es" if name.endswith("s") else f"{name}s"
 
 
-def place(cell: int, grid: int = GRID) -> str:
+def position(cell: int, grid: int = GRID) -> str:
     """The words for a cell of the grid: row and column."""
     row, column = divmod(cell, grid)
     return f"in row {NUMBERS[row]}, column {NUMBERS[column]}"
@@ -75,7 +75,7 @@ def _attribute(attribute, by_cell=False):
     def question(objects, graph, bits):
         choices = range(len(objects)) if by_cell else _unmistakable(objects)
         one = objects[choices[bits % len(choices)]]
-        name = f"object {place(one.cell, one.grid)}" if by_cell else f"{one.colour} {one.shape}"
+        name = f"object {position(one.cell, one.grid)}" if by_cell else f"{one.colour} {one.shape}"
         return f"what {attribute} is the {name}?", getattr(one, attribute)
 
     return question

@@ -66,7 +66,7 @@ class SceneDetector:
     def __call__(self, samples: Sequence[Any]) -> dict[str, Tensor]:
         layout, side = _in_reading_order(samples), samples[0].image.shape[-1]
         real = np.arange(layout.cell.shape[1]) < layout.count[:, None]  # (b, p)
-        middle, half = (place(slice(None), side) / side for place in (layout.middles, layout.extents))
+        middle, half = (position(slice(None), side) / side for position in (layout.middles, layout.extents))
         boxes = np.concatenate([middle - half, middle + half], -1).clip(0, 1) * real[..., None]
         boxes = torch.from_numpy(boxes.astype(np.float32))
         of_colour, of_shape = (torch.from_numpy(part) for part in self._beliefs(samples, layout))

@@ -24,7 +24,7 @@ from mmlearn.data.mel import LogMel
 from mmlearn.data.readers.sound import RATE
 from mmlearn.data.synthetic.layouts import COLOURS, SHAPES, scene_layout
 from mmlearn.data.synthetic.scenes import Link, Scenes, SceneSample, draw_samples
-from mmlearn.names import choices
+from mmlearn.suggestions import suggest
 
 # Steps of the Bohlen–Pierce scale: no two are an octave apart. In whole Hz, so that a tone repeats after a second.
 PITCHES = {shape: round(250 * 3 ** (k / 13)) for k, shape in enumerate(SHAPES)}
@@ -241,7 +241,7 @@ def add_noise(
     Raises ``ValueError`` for an unknown kind, or for a silent row, which no noise can be in proportion to.
     """
     if kind not in NOISES:
-        raise ValueError(f"There is no noise {kind!r}; {choices(kind, NOISES)}.")
+        raise ValueError(f"There is no noise {kind!r}; {suggest(kind, NOISES)}.")
     noise = NOISES[kind](*waveform.shape, generator).to(waveform.device)
     real = torch.ones_like(waveform, dtype=torch.bool) if mask is None else mask
     noise = noise.masked_fill(~real, 0)

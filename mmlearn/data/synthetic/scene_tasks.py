@@ -18,7 +18,7 @@ from mmlearn.data.hashing import stream, uniform
 from mmlearn.data.synthetic import layouts
 from mmlearn.data.synthetic.dataset import Rendered
 from mmlearn.data.synthetic.layouts import COLOURS, SHAPES, SPLITS, TEXTURES, VALUES, Layout, scene_layout
-from mmlearn.data.synthetic.questions import ANSWERS, KINDS, Question, ask, place, plural
+from mmlearn.data.synthetic.questions import ANSWERS, KINDS, Question, ask, plural, position
 from mmlearn.data.synthetic.scenes import SceneSample, draw_samples
 from mmlearn.data.tokenizer import Tokenizer
 
@@ -30,7 +30,7 @@ WITH_PRIOR = {"skewed": "train", "skewed-test": "test", "changed-prior": "test"}
 class TaskSample:
     """A text about one or two scenes, what kind of text it is, and the number of the right answer."""
 
-    pictures: tuple[SceneSample, ...]
+    images: tuple[SceneSample, ...]
     text: str
     kind: str
     label: int
@@ -39,7 +39,7 @@ class TaskSample:
 
 
 @dataclass(frozen=True)
-class Pictures(Field):
+class Images(Field):
     """What ``fields`` make of a task's pictures; of tasks about two, with an axis of two behind the first.
 
     With ``blind`` no picture is shown: ``image`` and ``regions`` are 0, every box is the whole picture and every class
@@ -51,11 +51,11 @@ class Pictures(Field):
     blind: bool = False
 
     def __call__(self, samples: Sequence[Any]) -> Batch:
-        pictures = [picture for sample in samples for picture in sample.pictures]
-        batch = {name: value for field in self.fields for name, value in field(pictures).items()}
+        images = [image for sample in samples for image in sample.images]
+        batch = {name: value for field in self.fields for name, value in field(images).items()}
         if self.blind:
             batch = {name: BLIND[name](value) for name, value in batch.items()}
-        if len(pictures) > len(samples):
+        if len(images) > len(samples):
             batch = {name: value.unflatten(0, (len(samples), -1)) for name, value in batch.items()}
         return batch
 
@@ -84,14 +84,14 @@ class Target(Field):
         batch = {"kind": torch.tensor([task.kinds.index(sample.kind) for sample in samples])}
         batch[task.target] = torch.tensor([sample.label for sample in samples])
         if task.target == "referred":
-            boxes = torch.stack([sample.pictures[0].boxes[sample.label] for sample in samples])
-            batch["referred_box"] = (boxes / samples[0].pictures[0].image.shape[-1]).clamp(0, 1)
+            boxes = torch.stack([sample.images[0].boxes[sample.label] for sample in samples])
+            batch["referred_box"] = (boxes / samples[0].images[0].image.shape[-1]).clamp(0, 1)
         return batch
 
 
-def task_collate(tokenizer: Tokenizer, fields: Sequence[Field] = Pictures.fields, *, blind: bool = False) -> Collate:
+def task_collate(tokenizer: Tokenizer, fields: Sequence[Field] = Images.fields, *, blind: bool = False) -> Collate:
     """The collation for samples of one task: its pictures by ``fields``, its text, and its target."""
-    return Collate((Pictures(tuple(fields), blind), Tokens(tokenizer, repeats=False, source="text"), Target()))
+    return Collate((Images(tuple(fields), blind), Tokens(tokenizer, repeats=False, source="text"), Target()))
 
 
 class Task(Rendered):
@@ -163,7 +163,7 @@ class NLVR(Task):
     """Is a sentence true of two pictures, a left and a right one? Samples 2j and 2j + 1 share sentence j: false, true.
 
     So the text alone is at chance; and false pairs are near misses, so that both pictures are needed. The samples'
-    ``pictures`` are (left, right); in a batch ``image``, ``regions`` and their company have an axis of 2 behind b.
+    ``images`` are (left, right); in a batch ``image``, ``regions`` and their company have an axis of 2 behind b.
 
     Source: Suhr et al. 2019, "A Corpus for Reasoning about Natural Language Grounded in Photographs" (NLVR2).
     """
@@ -217,7 +217,7 @@ class NLVR(Task):
 class Referring(Task):
     """Which region does an expression mean? It fits one object of the scene and no other; the label is its number.
 
-    ``attributes`` names a colour and a shape that no other object has together; ``place`` a row and a column;
+    ``attributes`` names a colour and a shape that no other object has together; ``position`` a row and a column;
     ``relation`` one of several alike by how it stands to another object, where a scene has such, or else attributes.
     In a batch ``referred_box`` is its box, for systems that point with boxes.
 
@@ -238,7 +238,7 @@ class Referring(Task):
         said = [(names[i], predicate, j) for i, predicate, j in scene.graph]
         phrases = {
             "attributes": [(i, f"the {names[i]}") for i in single],
-            "place": [(i, f"the object {place(item.cell)}") for i, item in enumerate(scene.objects)],
+            "place": [(i, f"the object {position(item.cell)}") for i, item in enumerate(scene.objects)],
             "relation": [
                 (i, f"the {names[i]} {predicate} the {names[j]}")
                 for i, predicate, j in scene.graph
@@ -275,7 +275,7 @@ class Entailment(Task):
             said, other = _two_values(layout, i, at, kind, row[3:])
             word = VALUES[kind][said]
             article = ("an " if word[0] in "aeiou" else "a ") if kind == "shape" else ""
-            texts.append((f"the object {place(cell)} is {article}{word}", kind))
+            texts.append((f"the object {position(cell)} is {article}{word}", kind))
             right = label[i] == entailed or (label[i] == neutral and row[2] < 0.5)
             values[kind][i, at] = said if right else other
         layout, covered = self._cover(replace(layout, **values), k, label == neutral, index)

@@ -22,7 +22,7 @@ from mmlearn.data.synthetic.layouts import CELL, RELATIONS, SHAPES, SPLITS, VALU
 from mmlearn.data.synthetic.questions import Question, ask
 
 CORNERS = ("upper left", "upper right", "lower left", "lower right")  # where a single object is
-NO_PICTURE = torch.empty(3, 0, 0)
+NO_IMAGE = torch.empty(3, 0, 0)
 
 
 def covers(layout: Layout, scene: np.ndarray, k: np.ndarray | int, side: int) -> tuple[np.ndarray, np.ndarray]:

@@ -108,7 +108,7 @@ class Speech:
     starts: np.ndarray  # (n, f), whether a unit or a rest begins with this frame
     speaker: np.ndarray  # (n,)
     loudness: np.ndarray  # (n,), 0.5 to 1
-    place: np.ndarray  # (n, f, 2), of the mouth: y and x, each 0 to 2
+    position: np.ndarray  # (n, f, 2), of the mouth: y and x, each 0 to 2
     ground: np.ndarray  # (n,)
 
 
@@ -116,7 +116,7 @@ def speak(split: str, index: np.ndarray, seed: int, frames: int) -> Speech:
     """Decide everything about these clips: words of one or two syllables, each unit and each rest 2 to 4 frames."""
     n, most = len(index), frames // 6  # the shortest word and its rest have 6 frames
     numbers = uniform(stream("talking", split, seed), index, 10 * most + 2 * frames + 3)
-    of_words, of_places, rest = np.split(numbers, [10 * most, 10 * most + 2 * frames], 1)
+    of_words, of_positions, rest = np.split(numbers, [10 * most, 10 * most + 2 * frames], 1)
     second, letters, lasts = np.split(of_words.reshape(n, most, 10), [1, 5], 2)
 
     half = len(UNITS) // 2
@@ -135,7 +135,7 @@ def speak(split: str, index: np.ndarray, seed: int, frames: int) -> Speech:
         starts=np.diff(number, axis=1, prepend=-1) > 0,
         speaker=first + (rest[:, 0] * (last - first)).astype(int),
         loudness=0.5 + 0.5 * rest[:, 1],
-        place=(of_places * 3).astype(int).reshape(n, frames, 2),
+        position=(of_positions * 3).astype(int).reshape(n, frames, 2),
         ground=drawing.grounds_of(split, SPLITS, rest[:, 2]),
     )
 
@@ -148,12 +148,12 @@ def mouths(size: int) -> tuple[np.ndarray, np.ndarray]:
     """How much of each pixel lips and opening together cover, and the opening alone: (mouths, y, x, size, size)."""
     points, step = (np.arange(size) + 0.5) * 2 / size - 1, 2 / 32
     y, x = np.meshgrid(points, points, indexing="ij")
-    places = [(0.25 + down * step, right * step) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    positions = [(0.25 + down * step, right * step) for down in (-1, 0, 1) for right in (-1, 0, 1)]
 
     def ellipse(width: float, height: float) -> np.ndarray:
         if not height:
             return np.zeros((3, 3, size, size))
-        far = [np.hypot((x - right) / width, (y - down) / height) for down, right in places]
+        far = [np.hypot((x - right) / width, (y - down) / height) for down, right in positions]
         edge = min(width, height) * size / 2  # pixels from the middle to the nearer edge
         return np.clip(0.5 + (1 - np.array(far)) * edge, 0, 1).reshape(3, 3, size, size)
 
@@ -174,7 +174,7 @@ def draw(speech: Speech, size: int) -> Float[np.ndarray, "n f 3 size size"]:
         speaker = SPEAKERS[speech.speaker[i]]
         skin, lips = (np.array(colour, np.float32)[:, None, None] for colour in (speaker.skin, speaker.lips))
         still = drawing.grounds(size)[speech.ground[i]] * (1 - face) + skin * face
-        down, right = speech.place[i].T
+        down, right = speech.position[i].T
         mouth, opening = (part[shape[i], down, right][:, None] for part in (outer, inner))
         video[:] = (1 - mouth) * still + (mouth - opening) * lips + opening * (0.2 * lips)
     return videos

@@ -24,8 +24,8 @@ from mmlearn.data.packaged import stamps
 from mmlearn.data.packaged.archives import read_json
 from mmlearn.data.packaged.emoji import as_text, held_out
 from mmlearn.data.synthetic.layouts import scene_layout
-from mmlearn.data.synthetic.scenes import NO_PICTURE, SceneObject, SceneSample
-from mmlearn.names import choices
+from mmlearn.data.synthetic.scenes import NO_IMAGE, SceneObject, SceneSample
+from mmlearn.suggestions import suggest
 
 SPLITS = ("train", "val", "test")
 STEPS = 3  # sentences of a walk
@@ -56,18 +56,18 @@ class Texts(Dataset):
         self, split: str = "train", *, sources: Sequence[str] | None = None, language: str = "en", scenes: int = 5000
     ):
         if split not in SPLITS:
-            raise ValueError(f"texts has no split {split!r}; {choices(split, SPLITS)}.")
+            raise ValueError(f"texts has no split {split!r}; {suggest(split, SPLITS)}.")
         if scenes < 10:
             raise ValueError(f"texts has at least 10 scenes, got {scenes}.")
         has = {source: text_languages(source) for source in SOURCES}
         if not any(language in found for found in has.values()):
-            raise ValueError(f"texts has nothing in {language!r}; {choices(language, has['stamps'] + has['emoji'])}.")
+            raise ValueError(f"texts has nothing in {language!r}; {suggest(language, has['stamps'] + has['emoji'])}.")
         wanted = [source for source in SOURCES if language in has[source]] if sources is None else list(sources)
         for source in wanted:
             if source not in SOURCES:
-                raise ValueError(f"texts has no source {source!r}; {choices(source, SOURCES)}.")
+                raise ValueError(f"texts has no source {source!r}; {suggest(source, SOURCES)}.")
             if language not in has[source]:
-                raise ValueError(f"The {source} of texts are not in {language!r}; {choices(language, has[source])}.")
+                raise ValueError(f"The {source} of texts are not in {language!r}; {suggest(language, has[source])}.")
         if not wanted:
             raise ValueError(f"texts are of at least one source; choose from {', '.join(SOURCES)}.")
         count = scenes if split == "train" else scenes // 10
@@ -89,7 +89,7 @@ class Texts(Dataset):
 def unseen_scenes(split: str, count: int, seed: int = 0) -> Iterator[SceneSample]:
     """The first scenes of a split, without their pictures."""
     layout = scene_layout(split, np.arange(count), seed)
-    return (SceneSample(NO_PICTURE, layout, i) for i in range(count))
+    return (SceneSample(NO_IMAGE, layout, i) for i in range(count))
 
 
 def walk(scene: SceneSample) -> str:

@@ -31,7 +31,7 @@ from mmlearn.layers.language import MaskedLanguageHead, initialise_as_bert
 from mmlearn.models.align.pair_losses import matching_loss, queue_contrast, read_pairs
 from mmlearn.models.align.pair_queue import PairQueue
 from mmlearn.objectives import gather, update_momentum_encoder
-from mmlearn.objectives.align import hard_pairs, masked_distillation, positive_pairs, ramp
+from mmlearn.objectives.align import distillation_ramp, hard_negative_pairs, masked_distillation, positive_pairs
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.masked import IGNORED
 
@@ -176,7 +176,7 @@ class ALBEF(nn.Module):
     @property
     def alpha(self) -> float:
         """The weight of the momentum encoder's targets now. Source: section 3.5."""
-        return ramp(self.config.alpha, int(self.steps), self.config.alpha_ramp)
+        return distillation_ramp(self.config.alpha, int(self.steps), self.config.alpha_ramp)
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
         return self.online.embed_image(self.online.image_encoder(image))
@@ -239,7 +239,7 @@ class ALBEF(nn.Module):
         generator = generator_of_step(
             self.config.seed, self.steps, self.queue.pointer[0]
         )  # a step may have many batches
-        image, text = hard_pairs(embeddings, momentum_embeddings, positives, scale, generator)
+        image, text = hard_negative_pairs(embeddings, momentum_embeddings, positives, scale, generator)
         wrong = self._match(output.patches[image], output.words[text], mask[text])
         losses["itm"] = matching_loss(output.match_logits, wrong)
         if label is not None:

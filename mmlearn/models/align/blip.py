@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.generation.cache import Read, Reading, continue_prompts
+from mmlearn.generation.cache import DecodingStep, ScoreNext, continue_prompts
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import BERTEncoderConfig, Config, ImageEncoder, ImageEncoderConfig
 from mmlearn.layers.language import TINY_BERT, MaskedLanguageHead, check_text_mask, initialise_as_bert
@@ -30,8 +30,8 @@ from mmlearn.models.align.med import MED
 from mmlearn.models.align.pair_losses import matching_loss, queue_contrast, read_pairs
 from mmlearn.models.align.pair_queue import PairQueue
 from mmlearn.objectives import gather, update_momentum_encoder
-from mmlearn.objectives.align import Pair, hard_pairs, positive_pairs, ramp
-from mmlearn.objectives.draws import generator_beside
+from mmlearn.objectives.align import Pair, distillation_ramp, hard_negative_pairs, positive_pairs
+from mmlearn.objectives.draws import generator_on_device_of
 from mmlearn.objectives.generative import caption_language_modelling
 
 
@@ -176,12 +176,12 @@ class BLIP(nn.Module):
     def _token_logits(self, states: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
         return self.language_head(states, self.online.text.embedding.tokens.weight)
 
-    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> Read:
+    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> ScoreNext:
         """The function that decoding calls: it scores the next word of captions of these images."""
         self._require("decoder")
         patches, decode = self.online.image_encoder(image), self.online.text.decode
 
-        def read(step: Reading) -> Float[Tensor, "n v"]:
+        def read(step: DecodingStep) -> Float[Tensor, "n v"]:
             x = decode(step.tokens, step.key_mask, step.context(patches), self.decoder_attention, step.position)
             return self._token_logits(x[:, -1])
 
@@ -235,11 +235,11 @@ class BLIP(nn.Module):
             embeddings = momentum_embeddings = output.image_embedding, output.text_embedding
             alpha, scale, positives = 0.0, 1 / self.temperature, positive_pairs(caption_id)
             if self.momentum_encoder is not None:
-                alpha = ramp(self.config.alpha, int(self.steps), self.config.alpha_ramp)
+                alpha = distillation_ramp(self.config.alpha, int(self.steps), self.config.alpha_ramp)
                 momentum_embeddings = self._momentum_embeddings(image, tokens, mask)
             losses["itc"] = queue_contrast(embeddings, momentum_embeddings, caption_id, self.queue, scale, alpha)
-            generator = generator_beside(tokens, int((tokens * mask).sum()))
-            image, text = hard_pairs(embeddings, momentum_embeddings, positives, scale, generator)
+            generator = generator_on_device_of(tokens, int((tokens * mask).sum()))
+            image, text = hard_negative_pairs(embeddings, momentum_embeddings, positives, scale, generator)
             wrong = self._match(output.patches[image], tokens[text], mask[text])
             losses["itm"] = matching_loss(output.match_logits, wrong)
             if self.queue is not None and self.training:

@@ -7,7 +7,7 @@ from torch import Tensor
 from mmlearn.models.align.pair_queue import PairQueue
 from mmlearn.objectives import gather, image_text_matching, own_rows
 from mmlearn.objectives.align import Pair, momentum_contrast, positive_pairs
-from mmlearn.values import may_look
+from mmlearn.tensor_checks import values_are_readable
 
 
 def read_pairs(
@@ -21,7 +21,7 @@ def read_pairs(
     image, tokens, match_label = batch["image"], batch["tokens"], batch.get("match_label")
     if not 1 <= len(image) == len(tokens):
         raise ValueError(f"Pictures and texts are as many, and at least one; got {len(image)} and {len(tokens)}.")
-    if match_label is not None and may_look(match_label) and not match_label.all():
+    if match_label is not None and values_are_readable(match_label) and not match_label.all():
         raise ValueError(f"{system} makes its own wrong pairs, and match_label marks some; collate without 'itm'.")
     mask = batch.get("mask", torch.ones_like(tokens, dtype=torch.bool))
     return image, tokens, mask, batch.get("caption_id", tokens.new_full((len(tokens),), -1))

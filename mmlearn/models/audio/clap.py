@@ -28,7 +28,7 @@ from mmlearn.layers.language import TINY_BERT, initialise_as_bert, pooler
 from mmlearn.models.audio.checks import real_frames
 from mmlearn.models.audio.mel import MelNorm
 from mmlearn.models.audio.swin import Swin, SwinConfig
-from mmlearn.objectives import both_ways, gather, gathered_positives, own_rows, pair_cross_entropy
+from mmlearn.objectives import gather, gathered_positives, logits_both_ways, own_rows, pair_cross_entropy
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class CLAP(nn.Module):
         output = self(batch["mel"], batch["tokens"], batch.get("mel_mask"), batch.get("mask"))
         audio, text = gather(output.audio_embedding), gather(output.text_embedding)
         rows = own_rows(output.audio_embedding)
-        audio_to_text, text_to_audio = both_ways(audio, text, rows)
+        audio_to_text, text_to_audio = logits_both_ways(audio, text, rows)
         logits = output.audio_logit_scale * audio_to_text, output.text_logit_scale * text_to_audio
         return {"atc": pair_cross_entropy(*logits, gathered_positives(batch.get("caption_id")), rows)}
 

@@ -24,7 +24,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.layers.steps import CountsSteps
+from mmlearn.layers.steps import StepCounter
 from mmlearn.models.audiovisual.residual import initialise_convolutions, residual_trunk
 from mmlearn.models.speech.context_network import TINY_CONTEXT, ContextConfig, ContextNetwork, mask_frames
 from mmlearn.models.speech.encoder import CTCHead
@@ -109,7 +109,7 @@ class LipEncoder(nn.Module):
         return x.unflatten(0, mask.shape)  # (b, f, c)
 
 
-class AVHuBERT(CountsSteps):
+class AVHuBERT(StepCounter):
     r"""Frames of sound and video, concatenated, through one transformer; each is compared with every cluster.
 
     .. math:: f^{av}_t = \begin{cases} [f^a_t; f^v_t] & p_m \\ [f^a_t; 0] & (1 - p_m) p_a \\

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.generation.cache import Read, Reading, continue_prompts
+from mmlearn.generation.cache import DecodingStep, ScoreNext, continue_prompts
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers.embeddings import look_up
 from mmlearn.models.text.gpt2 import GPT2, GPT2Config
@@ -56,7 +56,7 @@ class Bridge(nn.Module):
             if trained := [parameter.requires_grad for parameter in part.parameters()]:
                 part.train(self.training and any(trained))
 
-    def step_function(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> Read:
+    def step_function(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> ScoreNext:
         """The function that decoding calls: it scores the next token of texts. ``shots`` as in :meth:`generate`."""
         raise NotImplementedError
 
@@ -120,10 +120,10 @@ class PrefixBridge(Bridge):
         prefixes = self.prefix(images.flatten(0, 1)).unflatten(0, (b, s + 1))  # (b, s + 1, n, d)
         return few_shot_prefix(model, prefixes, tokens, mask, positions)
 
-    def step_function(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> Read:
+    def step_function(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> ScoreNext:
         prefix, model = self.embed_prefix(image, shots), self.language_model
 
-        def read(step: Reading) -> Float[Tensor, "n v"]:
+        def read(step: DecodingStep) -> Float[Tensor, "n v"]:
             count = prefix.num_positions if isinstance(prefix.num_positions, int) else step.rows(prefix.num_positions)
             before = Prefix(
                 step.context(prefix.x), step.rows(prefix.mask), count

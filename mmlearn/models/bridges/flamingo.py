@@ -18,7 +18,7 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.generation.cache import Read, Reading
+from mmlearn.generation.cache import DecodingStep, ScoreNext
 from mmlearn.layers import Attention, Config, ImageEncoder, ImageEncoderConfig
 from mmlearn.layers.activations import activation_called
 from mmlearn.layers.encoders import TINY_IMAGE
@@ -221,13 +221,13 @@ class Flamingo(Bridge):
         latent_mask = last_image_mask(images_before, s, self.config.num_latents)  # (b, s t, s latents)
         return self.language_model.embedding(tokens.flatten(1), position), latent_mask, mask
 
-    def step_function(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> Read:
+    def step_function(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> ScoreNext:
         latents, model, n = self.encode_image(image), self.language_model, self.config.num_latents
         if shots is not None:
             shot_words, shot_latent_mask, shot_mask = self._interleave(*shots[1:])
             latents = torch.cat([self.encode_image(shots[0]), latents], dim=1)  # (b, (s + 1) n, image_width)
 
-        def read(step: Reading) -> Float[Tensor, "n v"]:
+        def read(step: DecodingStep) -> Float[Tensor, "n v"]:
             if shots is None:
                 x = model.embedding(step.tokens, step.position)
                 return self.logits(x, step.rows(latents), None, step.mask)[:, -1]

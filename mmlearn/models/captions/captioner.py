@@ -6,14 +6,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.generation.cache import Read, continue_prompts
+from mmlearn.generation.cache import ScoreNext, continue_prompts
 from mmlearn.generation.decoding import greedy
 
 
 class Captioner(nn.Module):
     """A system that writes captions. Its ``config`` has a ``start_token``, an ``end_token`` and a ``pad_token``."""
 
-    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> Read:
+    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> ScoreNext:
         """The function that decoding calls: it scores the next word of captions of these images."""
         raise NotImplementedError
 
@@ -36,7 +36,7 @@ class Captioner(nn.Module):
 
     def continue_prompts(
         self,
-        read: Read,
+        read: ScoreNext,
         prompt: Int[Tensor, "b prompt"],
         prompt_mask: Bool[Tensor, "b prompt"] | None,
         decode: Callable[..., Tensor],

@@ -19,7 +19,7 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.generation.cache import Read, Reading
+from mmlearn.generation.cache import DecodingStep, ScoreNext
 from mmlearn.layers import AttentionPooling, Config, ImageEncoder, ImageEncoderConfig, TextEmbedding, Transformer
 from mmlearn.layers.encoders import TINY_IMAGE, TINY_TEXT, TextEncoderConfig
 from mmlearn.layers.language import check_text_mask
@@ -135,10 +135,10 @@ class CoCa(Captioner):
         logits = self.decode(words, mask, queries)
         return CoCaOutput(self.embed_image(queries), text_embedding, logits, self.logit_scale.exp())
 
-    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> Read:
+    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> ScoreNext:
         queries = self.read_image(image)
 
-        def read(step: Reading) -> Float[Tensor, "n v"]:
+        def read(step: DecodingStep) -> Float[Tensor, "n v"]:
             words = self.unimodal(self.embedding(step.tokens, step.position), step.key_mask, causal=True)
             return self.decode(words, step.key_mask, step.context(queries))[:, -1]
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.generation.cache import Read, Reading
+from mmlearn.generation.cache import DecodingStep, ScoreNext
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, ImageEncoder, ImageEncoderConfig, Transformer
 from mmlearn.layers.encoders import TINY_IMAGE
 from mmlearn.layers.language import TINY_BERT, check_text_mask, initialise_as_bert
@@ -111,10 +111,10 @@ class GIT(Captioner):
         x = self.states(patches, patches.shape[1], tokens, real)
         return GITOutput(patches, x, self.language_head(x))
 
-    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> Read:
+    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> ScoreNext:
         patches = self.embed_image(image)
 
-        def read(step: Reading) -> Float[Tensor, "n v"]:
+        def read(step: DecodingStep) -> Float[Tensor, "n v"]:
             x = self.states(step.context(patches), patches.shape[1], step.tokens, step.mask, step.position)
             return self.language_head(x[:, -1])
 

@@ -19,7 +19,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.generation.cache import Read, Reading, begin
+from mmlearn.generation.cache import DecodingStep, ScoreNext, start_prompts
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import TextEmbedding, Transformer, TransformerConfig
 from mmlearn.layers.embeddings import check_image
@@ -138,12 +138,12 @@ class SimVLM(Captioner):
 
     def step_function(
         self, image: Float[Tensor, "b 3 height width"], start: Int[Tensor, "b start"], mask: Bool[Tensor, "b start"]
-    ) -> Read:
+    ) -> ScoreNext:
         """The function that decoding calls: it scores the next word of captions that begin with ``start``."""
         context, context_mask = self.encode(image, start, mask, (mask.cumsum(1) - 1).clamp(min=0))
         before = start.shape[1] - 1
 
-        def read(step: Reading) -> Float[Tensor, "n v"]:
+        def read(step: DecodingStep) -> Float[Tensor, "n v"]:
             after = torch.arange(step.mask.shape[1], device=step.mask.device) >= before
             encoded = step.context(context), step.rows(context_mask)
             return self.decode(*encoded, step.tokens, step.mask & after, step.position)[:, -1]
@@ -165,7 +165,7 @@ class SimVLM(Captioner):
         Source: section 4.2.1.
         """
         prompt = empty_prompt(image) if prompt is None else prompt
-        read = self.step_function(image, *begin(self.config.start_token, prompt, prompt_mask))
+        read = self.step_function(image, *start_prompts(self.config.start_token, prompt, prompt_mask))
         return self.continue_prompts(read, prompt, prompt_mask, decode, max_length)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:

@@ -18,7 +18,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.generation.cache import Read, Reading
+from mmlearn.generation.cache import DecodingStep, ScoreNext
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, Transformer
 from mmlearn.layers.embeddings import check_image
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert
@@ -115,10 +115,10 @@ class VirTex(Captioner):
         backward_logits = self.decode(self.backward_decoder, patches, backwards(tokens, mask), mask)
         return VirTexOutput(feature_map, forward_logits, backward_logits)
 
-    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> Read:
+    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> ScoreNext:
         patches = self.image_projection(self.feature_map(image))
 
-        def read(step: Reading) -> Float[Tensor, "n v"]:
+        def read(step: DecodingStep) -> Float[Tensor, "n v"]:
             x = step.context(patches)
             return self.decode(self.forward_decoder, x, step.tokens, step.key_mask, step.position)[:, -1]
 

@@ -21,7 +21,7 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.generation.cache import Read, Reading
+from mmlearn.generation.cache import DecodingStep, ScoreNext
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.language import initialise_as_bert
@@ -138,13 +138,13 @@ class VLP(Captioner):
         boxes: Float[Tensor, "b p 4"],
         region_classes: Float[Tensor, "b p classes"],
         region_mask: Bool[Tensor, "b p"] | None = None,
-    ) -> Read:
+    ) -> ScoreNext:
         """The function that decoding calls: it appends [MASK] to captions, and scores the word at its position."""
         seq2seq = torch.ones_like(boxes[:, 0, 0], dtype=torch.bool)
         x_regions, mask_regions = self.embed_regions(regions, boxes, region_classes, region_mask, seq2seq)
         is_mask: list[bool] = []  # which keys of words are of a [MASK]; a cache keeps those of earlier steps
 
-        def read(step: Reading) -> Float[Tensor, "n v"]:
+        def read(step: DecodingStep) -> Float[Tensor, "n v"]:
             t = step.tokens.shape[1]
             if t == step.mask.shape[1]:  # all is read anew
                 is_mask.clear()

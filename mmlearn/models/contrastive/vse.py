@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.layers import Config, real_first, select_tokens
+from mmlearn.layers import Config, real_tokens_first, select_tokens
 from mmlearn.layers.embeddings import look_up
 from mmlearn.models.vision.backbone import Backbone
 from mmlearn.objectives import gather, gathered_positives, own_rows, ranking_hinge
@@ -61,7 +61,7 @@ class VSE(nn.Module):
 
     def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-        words = select_tokens(look_up(self.words, tokens), real_first(mask))  # (b, t, e), padding last
+        words = select_tokens(look_up(self.words, tokens), real_tokens_first(mask))  # (b, t, e), padding last
         states, _ = self.gru(words)  # (b, t, d)
         last = select_tokens(states, mask.sum(1).clamp(min=1) - 1)  # (b, d): of the last real token
         return F.normalize(last, dim=-1)

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mmlearn.layers.config import Config
 from mmlearn.layers.embeddings import look_up
-from mmlearn.layers.pooling import real_first
+from mmlearn.layers.pooling import real_tokens_first
 from mmlearn.models.image_tokens.autoencoder import check_size
 from mmlearn.objectives.all_gather import gather
 from mmlearn.objectives.contrastive import same_caption
@@ -69,7 +69,7 @@ class CaptionEncoder(nn.Module):
     def forward(
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]
     ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b d"]]:
-        order = real_first(mask)
+        order = real_tokens_first(mask)
         x = look_up(self.tokens, tokens.masked_fill(~mask, 0).gather(1, order))  # (b, t, d), padding last
         lengths = mask.sum(1).clamp(min=1).cpu()
         # The LSTM stops at the last real token, so that the backward direction starts there and not in padding.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers.language import initialise_as_bert
 from mmlearn.objectives.masked import masked_cross_entropy
-from mmlearn.values import may_look
+from mmlearn.tensor_checks import values_are_readable
 
 
 def classifier(width: int, hidden: int, outputs: int, *, norm_epsilon: float = 1e-12) -> nn.Sequential:
@@ -74,7 +74,7 @@ class VQAHead(ClassifierHead):
                 f"Soft answers are (b, answers) = {tuple(logits.shape)}, one score for each; got {tuple(label.shape)}. "
                 "One right answer each is int64 (b,)."
             )
-        if may_look(label) and not ((label >= 0) & (label <= 1)).all():  # NaN is neither
+        if values_are_readable(label) and not ((label >= 0) & (label <= 1)).all():  # NaN is neither
             raise ValueError("A soft score is from 0 to 1, such as min(people who say so / 3, 1); got one outside.")
         return F.binary_cross_entropy_with_logits(logits, label, reduction="sum") / max(len(logits), 1)
 
@@ -134,7 +134,7 @@ class ReferringHead(nn.Module):
     def loss(self, logits: Float[Tensor, "b p"], label: Int[Tensor, "b"]) -> Float[Tensor, ""]:
         _check_labels(label, self.label, len(logits))
         loss = masked_cross_entropy(logits, label)
-        if not may_look(label):
+        if not values_are_readable(label):
             return loss
         padding = logits.gather(1, label.clamp(min=0)[:, None])[:, 0].isneginf() & (label >= 0)
         if padding.any():

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.embeddings import check_image, convolutional_stem
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert, pooler
-from mmlearn.layers.steps import CountsSteps
+from mmlearn.layers.steps import StepCounter
 from mmlearn.models.fusion.heads import VQAHead
 from mmlearn.models.fusion.pretraining_losses import Batch, Losses, check_losses, itm_loss, mlm_loss, vqa_loss
 from mmlearn.objectives.draws import generator_of_step
@@ -84,7 +84,7 @@ def build_backbone(config: PixelBERTConfig) -> nn.Module:
     return resnet_backbone(config.backbone)
 
 
-class PixelBERT(CountsSteps):
+class PixelBERT(StepCounter):
     r"""Words as in BERT and pixels of a feature map, each with its own type embedding, through BERT's blocks.
 
     .. math:: \hat w_i = \mathrm{LN}(w_i + p_i + s_w), \quad \hat v_j = W \, \mathrm{CNN}(I)_j + s_v

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmlearn.layers.language import TINY_BERT
 from mmlearn.objectives.boxes import check_boxes as check_each
-from mmlearn.values import may_look
+from mmlearn.tensor_checks import values_are_readable
 
 # The entries of a batch that an encoder of regions and words reads, in the order of its forward.
 REGION_INPUTS = ("regions", "boxes", "tokens", "mask", "region_mask", "masked_regions", "token_type")
@@ -61,7 +61,7 @@ def check_boxes(boxes: Float[Tensor, "b p 4"], region_mask: Bool[Tensor, "b p"] 
 
     Only boxes on a CPU are checked.
     """
-    if not may_look(boxes):
+    if not values_are_readable(boxes):
         return
     if region_mask is None:
         region_mask = torch.ones_like(boxes[..., 0], dtype=torch.bool)

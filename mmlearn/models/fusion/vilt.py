@@ -27,7 +27,7 @@ from mmlearn.layers.language import TINY_BERT, initialise_as_bert, pooler
 from mmlearn.models.fusion.heads import VQAHead
 from mmlearn.models.fusion.pretraining_losses import Batch, Losses, check_losses, itm_loss, mlm_loss, vqa_loss
 from mmlearn.objectives.transport import word_region_alignment
-from mmlearn.values import may_look
+from mmlearn.tensor_checks import values_are_readable
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def real_patches(
 
 def check_pixel_mask(pixel_mask: Bool[Tensor, "b height width"]) -> None:
     """``ValueError``, on a CPU, unless each picture fills one rectangle at the top left."""
-    if not may_look(pixel_mask):
+    if not values_are_readable(pixel_mask):
         return
     rectangle = pixel_mask[:, :, :1] & pixel_mask[:, :1]
     if not (pixel_mask == rectangle).all() or not pixel_mask[:, 0, 0].all():

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers.config import Config
-from mmlearn.values import may_look
+from mmlearn.tensor_checks import values_are_readable
 
 
 @dataclass(frozen=True)
@@ -107,5 +107,5 @@ def check_codes(codes: Int[Tensor, "b p"], config: AutoencoderConfig) -> None:
     """``ValueError`` for codes that are not of one image a row, or, on a CPU, that the codebook does not have."""
     if codes.ndim != 2 or codes.shape[1] != config.side**2:
         raise ValueError(f"An image has {config.side**2} codes, (b, {config.side**2}); got {tuple(codes.shape)}.")
-    if may_look(codes) and (wrong := (codes < 0) | (codes >= config.num_codes)).any():
+    if values_are_readable(codes) and (wrong := (codes < 0) | (codes >= config.num_codes)).any():
         raise ValueError(f"There is no code {int(codes[wrong][0])}: this codebook has {config.num_codes}, from 0.")

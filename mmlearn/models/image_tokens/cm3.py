@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from mmlearn.generation.cache import pad_left
 from mmlearn.generation.decoding import greedy
-from mmlearn.layers import TransformerConfig, real_first
+from mmlearn.layers import TransformerConfig, real_tokens_first
 from mmlearn.models.image_tokens.autoencoder import check_codes
 from mmlearn.models.image_tokens.codecs import VQVAE, VQVAEConfig
 from mmlearn.models.image_tokens.token_model import CodecLanguageModel, check_words
-from mmlearn.objectives.causal_masked import causal_masked_modelling, move_spans, spans_of
+from mmlearn.objectives.causal_masked import causal_masked_modelling, move_spans, token_spans
 
 SPANS = 3  # of a document, at most
 
@@ -98,7 +98,7 @@ class CM3(CodecLanguageModel):
         real = torch.ones_like(document, dtype=torch.bool)
         if mask is not None:
             real[:, : tokens.shape[1]] = mask
-        return document.gather(1, real_first(real)), real.sum(1)
+        return document.gather(1, real_tokens_first(real)), real.sum(1)
 
     def forward(
         self,
@@ -122,7 +122,7 @@ class CM3(CodecLanguageModel):
         if shares.shape[1] > self.config.spans:
             raise ValueError(f"{shares.shape[1]} spans are more than the {self.config.spans} sentinels: set spans.")
         sentinel, end = self.config.sentinels.start, self.config.span_end
-        moved, real = move_spans(document, length, spans_of(shares, length), sentinel, end)
+        moved, real = move_spans(document, length, token_spans(shares, length), sentinel, end)
         return CM3Output(self.decoder(moved, self.positions[: moved.shape[1]], real), moved, real)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers.gumbel import gumbel_noise, relaxed_choice
-from mmlearn.layers.steps import CountsSteps
+from mmlearn.layers.steps import StepCounter
 from mmlearn.models.image_tokens.autoencoder import TINY, AutoencoderConfig, Decoder, Encoder, check_codes
 from mmlearn.objectives.codes import (
     cosine_ramp,
@@ -53,7 +53,7 @@ class DiscreteVAEOutput(NamedTuple):
     log_scale: Float[Tensor, "b 3 height width"]  # and the logarithm of its scale
 
 
-class DiscreteVAE(CountsSteps):
+class DiscreteVAE(StepCounter):
     r"""An encoder that predicts the codes of each position, a sample of codes, and a decoder that predicts pixels.
 
     .. math:: q(k \mid x) = \mathrm{softmax}(f(x)), \quad y = \mathrm{softmax}\big((f(x) + n) / \tau\big), \quad

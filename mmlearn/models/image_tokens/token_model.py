@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.generation.cache import Reading, cached
+from mmlearn.generation.cache import DecodingStep, cached
 from mmlearn.layers import Transformer, TransformerConfig
 from mmlearn.layers.embeddings import look_up
-from mmlearn.values import may_look
+from mmlearn.tensor_checks import values_are_readable
 
 
 class TokenTransformer(nn.Module):
@@ -61,7 +61,7 @@ class TokenTransformer(nn.Module):
         forbidden = torch.ones(self.vocab_size, dtype=torch.bool, device=start.device)
         forbidden[allowed.start : allowed.stop] = False
 
-        def read(step: Reading) -> Float[Tensor, "n v"]:
+        def read(step: DecodingStep) -> Float[Tensor, "n v"]:
             x = self.states(step.tokens, positions[step.position], step.key_mask)[:, -1]
             return self.head(x).masked_fill(forbidden, -torch.inf)
 
@@ -75,7 +75,7 @@ def check_words(tokens: Int[Tensor, "b t"], vocab_size: int, max_length: int) ->
     """``ValueError`` for texts that are too long, or, on a CPU, for words outside the vocabulary."""
     if tokens.shape[1] > max_length:
         raise ValueError(f"{tokens.shape[1]} tokens are more than the {max_length} of a text here; shorten it.")
-    if may_look(tokens) and (wrong := (tokens < 0) | (tokens >= vocab_size)).any():
+    if values_are_readable(tokens) and (wrong := (tokens < 0) | (tokens >= vocab_size)).any():
         raise ValueError(f"There is no word {int(tokens[wrong][0])}: the vocabulary of texts has {vocab_size}, from 0.")
 
 

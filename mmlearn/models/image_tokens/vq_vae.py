@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mmlearn.layers.steps import CountsSteps
+from mmlearn.layers.steps import StepCounter
 from mmlearn.models.image_tokens.autoencoder import TINY, AutoencoderConfig, Decoder, Encoder, check_codes
 from mmlearn.models.image_tokens.codebook import Codebook
 from mmlearn.objectives.codes import codebook_loss, commitment, copied_gradient
@@ -41,7 +41,7 @@ class VQVAEOutput(NamedTuple):
     entries: Float[Tensor, "b p d"]  # the nearest entries
 
 
-class VQVAE(CountsSteps):
+class VQVAE(StepCounter):
     r"""An encoder, the nearest entries of a codebook, and a decoder whose gradient is copied to the encoder.
 
     .. math:: z = f(x), \quad k = \arg\min_j \lVert z - e_j \rVert, \quad \hat x = g(z + \mathrm{sg}[e_k - z])

@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.generation.cache import Read, Reading, cached
+from mmlearn.generation.cache import DecodingStep, ScoreNext, cached
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers.embeddings import look_up
 from mmlearn.models.text.writing import source_texts
 from mmlearn.objectives import shifted_right, text_denoising
 from mmlearn.objectives.boxes import dequantise
-from mmlearn.values import may_look
+from mmlearn.tensor_checks import values_are_readable
 
 
 class Vocabulary:
@@ -67,10 +67,10 @@ class UnifiedVocabulary(nn.Module):
         """Logits of the next token after each token of a target, which begins with the start token."""
         raise NotImplementedError
 
-    def step_function(self, context: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> Read:
+    def step_function(self, context: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> ScoreNext:
         """The function that decoding calls: it scores the next token of targets."""
 
-        def read(step: Reading) -> Float[Tensor, "n v"]:
+        def read(step: DecodingStep) -> Float[Tensor, "n v"]:
             return self.decode(step.tokens, step.context(context), step.rows(mask), step.position, step.mask)[:, -1]
 
         return read
@@ -175,7 +175,7 @@ def check_tokens(tokens: Int[Tensor, "b t"], config: Any, most: int) -> None:
     """``ValueError`` for more tokens than a text may have, or, on a CPU, for one that is no word, location or code."""
     if tokens.shape[1] > most:
         raise ValueError(f"{tokens.shape[1]} tokens are more than the {most} of a text here; shorten it.")
-    if may_look(tokens) and (wrong := (tokens < 0) | (tokens >= config.all_tokens)).any():
+    if values_are_readable(tokens) and (wrong := (tokens < 0) | (tokens >= config.all_tokens)).any():
         raise ValueError(
             f"There is no token {int(tokens[wrong][0])}: there are {config.vocab_size} words, {config.bins} locations "
             f"and {config.codes} codes, from 0."

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mmlearn.layers import small_linear
 from mmlearn.layers.embeddings import look_up
 from mmlearn.models.question_answering.vqa_blocks import TINY, GridEncoder, VQAConfig, VQASystem, check_questions
-from mmlearn.names import choices
+from mmlearn.suggestions import suggest
 
 MEMORIES, TYINGS = ("patches", "facts"), ("adjacent", "layer-wise")
 
@@ -69,7 +69,7 @@ class MemoryNetwork(VQASystem):
         super().__init__()
         for name, known in (("memory", MEMORIES), ("tying", TYINGS)):
             if (value := getattr(config, name)) not in known:
-                raise ValueError(f"There is no {name} {value!r}; {choices(value, known)}.")
+                raise ValueError(f"There is no {name} {value!r}; {suggest(value, known)}.")
         if config.hops < 1:
             raise ValueError(f"hops is at least 1, got {config.hops}.")
         self.config = config

@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.layers import Config, ImageEmbedding, real_first, select_tokens
+from mmlearn.layers import Config, ImageEmbedding, real_tokens_first, select_tokens
 from mmlearn.layers.embeddings import look_up
 from mmlearn.objectives.masked import masked_cross_entropy
-from mmlearn.values import may_look
+from mmlearn.tensor_checks import values_are_readable
 
 TINY = dict(vocab_size=512, width=64, word_width=64, image_size=64, patch_size=16, dropout=0.0, answers=7)
 
@@ -63,7 +63,7 @@ class QuestionEncoder(nn.Module):
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
     ) -> tuple[Float[Tensor, "b t d"], Bool[Tensor, "b t"], Float[Tensor, "b layers d"]]:
         mask = check_questions(tokens, mask, *self.special)
-        order = real_first(mask)  # so that the LSTMs read padding last
+        order = real_tokens_first(mask)  # so that the LSTMs read padding last
         x, mask = select_tokens(look_up(self.words, tokens), order), mask.gather(1, order)  # (b, t, d)
         x = x.masked_fill(~mask[..., None], 0)
         last, final = mask.sum(1).clamp(min=1) - 1, []
@@ -78,7 +78,7 @@ def check_questions(
 ) -> Bool[Tensor, "b t"]:
     """Which tokens are real. ``ValueError``, on a CPU, for a question without a word between ``start`` and ``end``."""
     mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-    if may_look(tokens):
+    if values_are_readable(tokens):
         has_word = (mask & (tokens != start) & (tokens != end)).any(1)
         if not has_word.all():
             raise ValueError(

@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.generation.cache import Read, Reading
+from mmlearn.generation.cache import DecodingStep, ScoreNext
 from mmlearn.layers import Config
 from mmlearn.layers.embeddings import check_image
 from mmlearn.models.captions.captioner import Captioner, check_pairs
@@ -119,13 +119,13 @@ class RecurrentCaptioner(Captioner):
         hidden, maps, _ = self.read(tokens, mask, image_features, state)
         return RecurrentOutput(self.language_head(hidden), None if maps[0] is None else torch.stack(maps, 1))
 
-    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> Read:
+    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> ScoreNext:
         return self.step_function_from(*self.init_decoder(self.features(image)))
 
-    def step_function_from(self, image_features: ImageFeatures, start: State) -> Read:
+    def step_function_from(self, image_features: ImageFeatures, start: State) -> ScoreNext:
         """The function that decoding calls. It keeps the state after the words that it has read."""
 
-        def read(step: Reading) -> Float[Tensor, "n v"]:
+        def read(step: DecodingStep) -> Float[Tensor, "n v"]:
             self.check_length(step.mask.shape[1])
             features = tuple(step.rows(x) for x in image_features)  # a row for each text that is written
             hidden, _, state = self.read(step.tokens, step.new, features, step.state(start))

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.generation.decoding import greedy, sample
-from mmlearn.layers.steps import CountsSteps
+from mmlearn.layers.steps import StepCounter
 from mmlearn.models.captions.captioner import check_pairs, empty_prompt
 from mmlearn.models.recurrent_captions.recurrent import (
     TINY,
@@ -71,7 +71,7 @@ class Att2in(nn.Module):
         return output_gate * cell.tanh(), cell
 
 
-class SCST(RecurrentCaptioner, CountsSteps):
+class SCST(RecurrentCaptioner, StepCounter):
     r"""Two stages: cross-entropy (:meth:`loss`), and then :meth:`self_critical_loss` by a ``reward``.
 
     .. math:: \alpha_t = \mathrm{softmax}_i\, w^\top \tanh(W_a v_i + U_a h_{t-1}), \quad z_t = \sum_i \alpha_{t,i} v_i

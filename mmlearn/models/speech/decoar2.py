@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers.gumbel import annealed, gumbel_noise
-from mmlearn.layers.steps import CountsSteps
+from mmlearn.layers.steps import StepCounter
 from mmlearn.models.audio.checks import real_frames
 from mmlearn.models.speech.context_network import TINY_CONTEXT, ContextConfig, ContextNetwork, mask_frames
 from mmlearn.models.speech.quantiser import ProductQuantiser
@@ -68,7 +68,7 @@ class Draws(NamedTuple):
     gumbel: Float[Tensor, "b s groups entries"]
 
 
-class DeCoAR2(CountsSteps):
+class DeCoAR2(StepCounter):
     r"""A transformer reads log-mel frames with masked spans. Codes of its outputs reconstruct the spectrogram.
 
     .. math:: h = g(\mathrm{mask}(x W)), \quad q = \mathrm{quantise}(h), \quad \hat x = \mathrm{FFN}(q)

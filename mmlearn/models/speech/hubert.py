@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmlearn.layers import Config
-from mmlearn.layers.steps import CountsSteps
+from mmlearn.layers.steps import StepCounter
 from mmlearn.models.audio.checks import check_clips
 from mmlearn.models.speech.encoder import LARGE_SPEECH, TINY_SPEECH, CTCHead, SpeechEncoder, SpeechEncoderConfig
 from mmlearn.objectives.draws import generator_of_step
@@ -62,7 +62,7 @@ class HuBERTOutput(NamedTuple):
     logits: Float[Tensor, "b s v"] | None  # of CTC
 
 
-class HuBERT(CountsSteps):
+class HuBERT(StepCounter):
     r"""A transformer reads the masked clip; each of its frames is compared with one vector for every cluster.
 
     .. math:: p(c \mid \tilde x, t) = \frac{\exp(\mathrm{sim}(A o_t, e_c) / \tau)}

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import Config
 from mmlearn.layers.gumbel import annealed, gumbel_noise
-from mmlearn.layers.steps import CountsSteps
+from mmlearn.layers.steps import StepCounter
 from mmlearn.models.audio.checks import check_clips
 from mmlearn.models.speech.encoder import LARGE_SPEECH, TINY_SPEECH, CTCHead, SpeechEncoder, SpeechEncoderConfig
 from mmlearn.models.speech.quantiser import ProductQuantiser
@@ -78,7 +78,7 @@ class Draws(NamedTuple):
     gumbel: Float[Tensor, "b s groups entries"]
 
 
-class Wav2Vec2(CountsSteps):
+class Wav2Vec2(StepCounter):
     r"""A transformer reads the masked clip. A quantiser reads the unmasked one, and makes the targets.
 
     .. math:: z = f(x), \quad q = \mathrm{quantise}(z) W_q, \quad c = g(\mathrm{mask}(z)) W_c

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.generation.cache import Reading
+from mmlearn.generation.cache import DecodingStep
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import Transformer, TransformerConfig
 from mmlearn.layers.embeddings import look_up
@@ -145,7 +145,7 @@ class BART(nn.Module):
         config = self.config
         source = source_texts(prompt, prompt_mask, [config.start_token], [config.end_token], config.pad_token)
 
-        def last_logits(step: Reading, context: Tensor, mask: Tensor | None) -> Tensor:
+        def last_logits(step: DecodingStep, context: Tensor, mask: Tensor | None) -> Tensor:
             return self.decode(step.tokens, context, mask, step.position, step.key_mask)[:, -1]
 
         return generate_from(self, source, last_logits, decode, config.decoder_start_token, max_length)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.activations import ACTIVATIONS
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert
-from mmlearn.layers.steps import CountsSteps
+from mmlearn.layers.steps import StepCounter
 from mmlearn.objectives import masked_cross_entropy, replaced_token_detection, sample_replacements
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.masked import IGNORED
@@ -70,7 +70,7 @@ class ELECTRAEncoder(nn.Module):
         return self.transformer(self.project(x), mask)
 
 
-class ELECTRA(CountsSteps):
+class ELECTRA(StepCounter):
     """Two encoders over one embedding: a generator with a language head, a discriminator with a detection head.
 
     ``mask`` is True where a token is real; ``token_type`` says to which of two sentences it belongs. ``ValueError``

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.generation.cache import Reading, continue_prompts
+from mmlearn.generation.cache import DecodingStep, continue_prompts
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import TextEmbedding, Transformer, TransformerConfig
 from mmlearn.objectives import causal_language_modelling
@@ -103,7 +103,7 @@ class GPT2(nn.Module):
         device = self.embedding.positions.device
         prompt = torch.zeros(1, 0, dtype=torch.long, device=device) if prompt is None else prompt
 
-        def read(step: Reading) -> Float[Tensor, "n v"]:
+        def read(step: DecodingStep) -> Float[Tensor, "n v"]:
             return self.logits(self.states(step.tokens, step.key_mask, step.position)[:, -1])
 
         ids = dict(end_token=self.config.end_token, pad_token=self.config.pad_token)

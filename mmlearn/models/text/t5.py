@@ -20,7 +20,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.generation.cache import Reading
+from mmlearn.generation.cache import DecodingStep
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import Attention, TransformerBlock, TransformerConfig
 from mmlearn.layers.activations import ACTIVATIONS
@@ -238,7 +238,7 @@ class T5(nn.Module):
         end, pad = self.config.end_token, self.config.pad_token
         source = source_texts(prompt, prompt_mask, [], [end], pad)
 
-        def last_logits(step: Reading, context: Tensor, mask: Tensor | None) -> Tensor:
+        def last_logits(step: DecodingStep, context: Tensor, mask: Tensor | None) -> Tensor:
             return self.decode(step.tokens, context, mask, step.mask)[:, -1]
 
         return generate_from(self, source, last_logits, decode, pad, max_length)

@@ -7,9 +7,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from mmlearn.generation.cache import Reading, cached
+from mmlearn.generation.cache import DecodingStep, cached
 
-Decoder = Callable[[Reading, Float[Tensor, "n p d"], Bool[Tensor, "n t"] | None], Float[Tensor, "n v"]]
+Decoder = Callable[[DecodingStep, Float[Tensor, "n p d"], Bool[Tensor, "n t"] | None], Float[Tensor, "n v"]]
 
 
 def source_texts(
@@ -43,7 +43,7 @@ def generate_from(
     padded = not mask.all()
     start = tokens.new_full((len(tokens), 1), start_token)
 
-    def read(step: Reading) -> Float[Tensor, "n v"]:
+    def read(step: DecodingStep) -> Float[Tensor, "n v"]:
         return last_logits(step, step.context(context), step.rows(mask) if padded else None)
 
     ids = dict(end_token=system.config.end_token, pad_token=system.config.pad_token)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.layers import Config, real_first, select_tokens, small_linear
+from mmlearn.layers import Config, real_tokens_first, select_tokens, small_linear
 from mmlearn.models.trimodal.sequences import MODALITIES, TINY, Sequences, read_batch, task_loss
 
 SUBSETS = tuple(subset for size in (1, 2, 3) for subset in combinations(MODALITIES, size))  # the vertices
@@ -54,7 +54,7 @@ def equal_parts(x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"], steps: int
 
     Parts share elements where n is no multiple of S. A row without real elements gives zeros.
     """
-    x = select_tokens(x, real_first(mask)) * mask.sum(1).bool()[:, None, None]
+    x = select_tokens(x, real_tokens_first(mask)) * mask.sum(1).bool()[:, None, None]
     n, step = mask.sum(1).clamp(min=1)[:, None], torch.arange(steps, device=x.device)
     first, end = step * n // steps, ((step + 1) * n + steps - 1) // steps  # (b, steps)
     position = torch.arange(x.shape[1], device=x.device)

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig, select_tokens
 from mmlearn.models.audio.encoder import AudioEncoder, AudioEncoderConfig
 from mmlearn.models.trimodal.drop_token import masked_max
-from mmlearn.names import choices
 from mmlearn.objectives import binding_loss, gather, same_caption
+from mmlearn.suggestions import suggest
 
 # The entries of a batch that hold a modality and its mask, where they do not have the modality's own name.
 ENTRIES = {"text": ("tokens", "mask"), "audio": ("mel", "mel_mask")}
@@ -148,7 +148,7 @@ class ImageBind(nn.Module):
     def encode(self, modality: str, *inputs: Tensor | None) -> Float[Tensor, "b d"]:
         """Unit vectors of a modality, from the inputs of its encoder. ``ValueError`` for one without an encoder."""
         if modality not in self.encoders:
-            raise ValueError(f"There is no encoder for {modality!r}; {choices(modality, self.encoders)}.")
+            raise ValueError(f"There is no encoder for {modality!r}; {suggest(modality, self.encoders)}.")
         return F.normalize(self.encoders[modality](*(x for x in inputs if x is not None)), dim=-1)
 
     def encode_image(self, image: Float[Tensor, "b ..."]) -> Float[Tensor, "b d"]:

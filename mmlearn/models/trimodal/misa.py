@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.layers import Transformer, TransformerConfig, real_first, select_tokens, small_linear
+from mmlearn.layers import Transformer, TransformerConfig, real_tokens_first, select_tokens, small_linear
 from mmlearn.models.trimodal.sequences import MODALITIES, TINY, Sequences, read_batch, task_loss
 from mmlearn.objectives import central_moment_discrepancy, difference_loss, gather
 
@@ -107,7 +107,7 @@ class UtteranceEncoder(nn.Module):
         self.projection = nn.Sequential(nn.Linear(4 * lstm_width, width), nn.ReLU(), nn.LayerNorm(width))
 
     def forward(self, x: Float[Tensor, "b n features"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b d"]:
-        x = select_tokens(x, real_first(mask))  # padding to the end
+        x = select_tokens(x, real_tokens_first(mask))  # padding to the end
         length = mask.sum(1).clamp(min=1)
         states, first = self.first(x, length)  # (b, n, 2 lstm_width), (b, 2 lstm_width)
         _, second = self.second(self.norm(states), length)

@@ -30,7 +30,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers import Config, TextEmbedding, Transformer, TransformerConfig
-from mmlearn.layers.steps import CountsSteps
+from mmlearn.layers.steps import StepCounter
 from mmlearn.models.audio.encoder import WaveformTokens
 from mmlearn.models.audio.mel import MaskedBatchNorm
 from mmlearn.models.trimodal.drop_token import drop_tokens, masked_max
@@ -132,7 +132,7 @@ class Projection(nn.Module):
         return x.masked_fill(~real[:, None], 0)
 
 
-class VATT(CountsSteps):
+class VATT(StepCounter):
     r"""Three tokenisations, one backbone or three, and two spaces: the coarse one is a projection of the fine one.
 
     .. math:: z_{v,va} = g_{v \to va}(z^\mathrm{video}), \; z_{a,va} = g_{a \to va}(z^\mathrm{audio}), \quad

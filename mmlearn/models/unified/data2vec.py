@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmlearn.layers import Config, small_linear
-from mmlearn.layers.steps import CountsSteps
+from mmlearn.layers.steps import StepCounter
 from mmlearn.objectives.distillation import momentum_update
 from mmlearn.objectives.self_distillation import contextual_targets, masked_regression, rising_decay
 
@@ -29,7 +29,7 @@ class Data2VecConfig(Config):
     pretrain: bool = True  # build the teacher and the head
 
 
-class Data2Vec(CountsSteps):
+class Data2Vec(StepCounter):
     """An ``encoder`` that learns from its own momentum copy, the ``teacher``, whose features ``head`` predicts.
 
     Subclasses build the encoder, call :meth:`add_teacher`, and name in :meth:`blocks_of` the blocks whose outputs are

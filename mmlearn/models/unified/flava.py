@@ -29,7 +29,7 @@ from mmlearn.models.vision.masked_embedding import MaskedImageEmbedding
 from mmlearn.objectives import gather, image_text_matching, masked_cross_entropy
 from mmlearn.objectives.masked import IGNORED
 from mmlearn.objectives.masked_image import masked_codes
-from mmlearn.objectives.matched import asking_rows, matched_info_nce
+from mmlearn.objectives.matched import matched_info_nce, matched_rows
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ class FLAVA(nn.Module):
         """Contrast of unmasked pairs; matching, and masked modelling of matching pairs only, of masked ones."""
         tokens, mask, image, label = (batch.get(name) for name in ("tokens", "mask", "image", "token_label"))
         match_label = batch.get("match_label", torch.ones_like(tokens[:, 0]))
-        matched = asking_rows(match_label == 1)  # (b,)
+        matched = matched_rows(match_label == 1)  # (b,)
         output = self(image, tokens, mask, batch["masked_patches"])
         unmasked = torch.where(label == IGNORED, tokens, label)  # (b, t)
         embeddings = gather(self.encode_image(image)), gather(self.encode_text(unmasked, mask))  # each (b, e)

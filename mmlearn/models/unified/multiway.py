@@ -30,7 +30,7 @@ from mmlearn.models.vision.masked_embedding import MaskedImageEmbedding
 from mmlearn.objectives import gather, image_text_matching, masked_cross_entropy
 from mmlearn.objectives.masked import IGNORED
 from mmlearn.objectives.masked_image import masked_codes
-from mmlearn.objectives.matched import asking_rows, matched_info_nce
+from mmlearn.objectives.matched import matched_info_nce, matched_rows
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,7 @@ class Multiway(nn.Module):
         embeddings = gather(self.encode_image(image)), gather(self.encode_text(unmasked, mask))  # each (b, e)
         caption_id = None if caption_id is None else gather(caption_id)
         contrast = matched_info_nce(*embeddings, self.logit_scale.exp(), gather(match_label == 1), caption_id)
-        matched = asking_rows(match_label == 1)  # (b,)
+        matched = matched_rows(match_label == 1)  # (b,)
         token_logits = self(image, tokens, mask).token_logits
         return {
             "itc": contrast,

@@ -23,7 +23,7 @@ from torch.func import functional_call
 
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert
-from mmlearn.layers.steps import CountsSteps
+from mmlearn.layers.steps import StepCounter
 from mmlearn.models.vision.masked_embedding import MaskedImageEmbedding
 from mmlearn.objectives import masked_cross_entropy
 from mmlearn.objectives.masked import IGNORED
@@ -118,7 +118,7 @@ class ImageTeacher(nn.Module):
         return self.head(self.encoder(self.patches(image, masked_patches))[:, 1:])
 
 
-class ViTBERT(CountsSteps):
+class ViTBERT(StepCounter):
     """Embeddings and heads of each modality, a shared transformer, and two teachers that are trained first.
 
     ``mask`` is True where a token is real, ``masked_patches`` (b, p) where a patch is masked. Texts and pictures are

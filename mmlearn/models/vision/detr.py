@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mmlearn.layers import TransformerConfig
 from mmlearn.models.vision.detr_blocks import BoxHead, DETRDecoder, DETREncoder
 from mmlearn.models.vision.resnet import RESNETS, ResNetConfig
-from mmlearn.objectives.boxes import check_boxes, corners
+from mmlearn.objectives.boxes import centers_to_corners, check_boxes
 from mmlearn.objectives.set_matching import Weights, set_losses
 
 
@@ -115,4 +115,4 @@ class DETR(nn.Module):
         """Of each query its likeliest class (b, q), the probability of it, and its box: left, top, right, bottom."""
         output = self(image)
         probability, label = output.class_logits.softmax(-1)[..., :-1].max(-1)
-        return label, probability, corners(output.boxes)
+        return label, probability, centers_to_corners(output.boxes)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from mmlearn.data.fields import Cues, Labels
-from mmlearn.evaluation.measures import Rows, classes, row
+from mmlearn.evaluation.measures import Rows, class_accuracy, row
 from mmlearn.recipes import Objective, ln
 
 
@@ -30,5 +30,5 @@ def reconstruction_error(run: Any, samples: Sequence[Any]) -> Rows:
 
 
 READS = (Cues(), Labels(source="label"))
-CLASSES = Objective("classes", {"classes": ln("num_classes")}, measures=(classes("class accuracy"),))
+CLASSES = Objective("classes", {"classes": ln("num_classes")}, measures=(class_accuracy("class accuracy"),))
 RECONSTRUCTION = Objective("reconstruction", {"reconstruction": None}, measures=(reconstruction_error,))

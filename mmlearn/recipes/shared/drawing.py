@@ -9,7 +9,7 @@ import torch
 from mmlearn.data.fields import Batch, Label
 from mmlearn.evaluation.measures import Rows, retrieval, row
 from mmlearn.layers.config import Config
-from mmlearn.recipes import Alarm, Objective, Stage, Turn
+from mmlearn.recipes import Alarm, Objective, OptimizerStep, Stage
 from mmlearn.recipes.shared.image_codes import Pixels
 
 # Of either loss, who knows nothing pays ln 2 for each score that it is about.
@@ -40,18 +40,18 @@ def drawing_stages(
 
     The latter two take turns, one optimiser step each.
     """
-    turns = (
-        Turn("discriminator_loss", moves=(discriminators,), betas=betas, alarm=WON),
-        Turn(moves=("generator",), betas=betas),
+    optimizer_steps = (
+        OptimizerStep("discriminator_loss", trains=(discriminators,), betas=betas, alarm=WON),
+        OptimizerStep(trains=("generator",), betas=betas),
     )
     drawing = Objective("drawing", dict.fromkeys(losses), labels=(Noise(),), measures=(diversity_and_fooling,))
     return (
         Stage(
             replace(matching, measures=(retrieval("image", "text"),), samples=1000),
-            turns=(Turn("encoder_loss", moves=("encoders",)),),
+            optimizer_steps=(OptimizerStep("encoder_loss", trains=("encoders",)),),
             name="reader",
         ),
-        Stage(drawing, turns=turns, name="drawing"),
+        Stage(drawing, optimizer_steps=optimizer_steps, name="drawing"),
     )
 
 

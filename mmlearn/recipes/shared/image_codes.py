@@ -11,10 +11,10 @@ from torch import Tensor
 
 from mmlearn.data.fields import Batch, Image
 from mmlearn.data.fields.field import size
-from mmlearn.evaluation.measures import Measure, Rows, most_common, row
+from mmlearn.evaluation.measures import Measure, Rows, majority_share, row
 from mmlearn.layers.config import Config
 from mmlearn.objectives.codes import codes_in_use
-from mmlearn.recipes import Objective, Stage, Turn
+from mmlearn.recipes import Objective, OptimizerStep, Stage
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def reconstruction(run: Any, samples: Sequence[Any]) -> Rows:
 def codec_stage(*losses: str) -> Stage:
     """The stage in which a codec learns, by its ``losses``."""
     learns = Objective("codes", dict.fromkeys(losses), measures=(reconstruction,))
-    return Stage(learns, turns=(Turn("codec_loss", moves=("codec",)),), name="codec")
+    return Stage(learns, optimizer_steps=(OptimizerStep("codec_loss", trains=("codec",)),), name="codec")
 
 
 def token_accuracy(what: str, asked: Callable[[Any, Any], tuple[Tensor, Tensor]]) -> Measure:
@@ -68,6 +68,6 @@ def token_accuracy(what: str, asked: Callable[[Any, Any], tuple[Tensor, Tensor]]
             return torch.stack([logits.argmax(-1), true], 1)
 
         guess, true = run.read(run.plain(samples), pairs).unbind(1)
-        return {what: row((guess == true).float().mean(), most_common(true))}
+        return {what: row((guess == true).float().mean(), majority_share(true))}
 
     return measure

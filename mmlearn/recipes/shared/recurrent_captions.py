@@ -12,7 +12,7 @@ from mmlearn.evaluation.mentions import find_mentions
 
 
 def maps_before_words(maps: Float[Tensor, "b t p"]) -> Float[Tensor, "b t p"]:
-    """The maps at the tokens that they were drawn for: at place i, where was looked before token i was written."""
+    """The maps at the tokens that they were drawn for: at position i, where was looked before token i was written."""
     return maps.roll(1, 1)
 
 

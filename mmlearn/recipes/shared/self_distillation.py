@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from mmlearn.evaluation.eval_mode import evaluating
 from mmlearn.evaluation.measures import row
-from mmlearn.evaluation.mode import evaluating
 
 
 def masked_features_explained(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmlearn.data.fields import MaskedTokens
-from mmlearn.evaluation.measures import Rows, most_common, row
+from mmlearn.evaluation.measures import Rows, majority_share, row
 from mmlearn.objectives.masked import IGNORED
 from mmlearn.objectives.translation import join_translations
 
@@ -30,7 +30,7 @@ def masked_words_with_translation(run: Any, samples: Sequence[Any]) -> Rows:
         hidden = rows["token_label"] != IGNORED
         return run.system.token_logits(output.tokens[hidden]).argmax(-1) == rows["token_label"][hidden]
 
-    chance = most_common(batch["token_label"][batch["token_label"] != IGNORED])
+    chance = majority_share(batch["token_label"][batch["token_label"] != IGNORED])
     ways = {
         "its translation": translation,
         "another translation": tuple(part.roll(1, 0) for part in translation),

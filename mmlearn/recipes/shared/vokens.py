@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
+from mmlearn.evaluation.eval_mode import evaluating
 from mmlearn.evaluation.measures import Rows, row
-from mmlearn.evaluation.mode import evaluating
 from mmlearn.objectives.vokens import nearest_vokens
 
 

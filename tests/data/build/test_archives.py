@@ -65,16 +65,16 @@ def test_every_source_has_its_licence_and_its_credit(name):
 def test_share_alike_keeps_to_itself():
     assert manifest("emoji-openmoji")["licences"] == ["CC-BY-SA-4.0"]
     assert manifest("emoji")["licences"] == ["Apache-2.0", "CC-BY-4.0", "MIT", "Unicode-3.0"]
-    with zipfile.ZipFile(ARCHIVES / "emoji" / "pictures.zip") as pictures:
-        assert not any("openmoji" in name for name in pictures.namelist())
+    with zipfile.ZipFile(ARCHIVES / "emoji" / "pictures.zip") as images:
+        assert not any("openmoji" in name for name in images.namelist())
 
 
 @pytest.mark.parametrize(("name", "total"), [("emoji", 7645), ("emoji-openmoji", 1644)])
-def test_the_pictures_are_those_of_the_manifest(name, total):
+def test_the_images_are_those_of_the_manifest(name, total):
     from PIL import Image
 
-    with zipfile.ZipFile(ARCHIVES / name / "pictures.zip") as pictures:
-        items = pictures.infolist()
+    with zipfile.ZipFile(ARCHIVES / name / "pictures.zip") as images:
+        items = images.infolist()
         codes = [item.filename.removesuffix(".webp") for item in items]
         assert codes == sorted(codes)
         assert {(item.compress_type, item.date_time[:3]) for item in items} == {(zipfile.ZIP_STORED, (1980, 1, 1))}
@@ -82,13 +82,13 @@ def test_the_pictures_are_those_of_the_manifest(name, total):
         assert {style: styles.count(style) for style in set(styles)} == manifest(name)["counts"]["by_style"]
         assert len(items) == total
         for item in items[::50]:
-            picture = Image.open(io.BytesIO(pictures.read(item)))
-            assert (picture.format, picture.mode, picture.size) == ("WEBP", "RGBA", (64, 64)), item.filename
+            image = Image.open(io.BytesIO(images.read(item)))
+            assert (image.format, image.mode, image.size) == ("WEBP", "RGBA", (64, 64)), item.filename
 
 
 def test_what_microsoft_keeps_for_itself_is_not_here():
-    with zipfile.ZipFile(ARCHIVES / "emoji" / "pictures.zip") as pictures:
-        names = set(pictures.namelist())
+    with zipfile.ZipFile(ARCHIVES / "emoji" / "pictures.zip") as images:
+        names = set(images.namelist())
     flat, solid = (
         {name.split("/")[1] for name in names if name.startswith(f"{style}/")} for style in ("fluent-flat", "fluent-3d")
     )
@@ -138,7 +138,7 @@ def test_icons_are_found_by_code_points_and_by_former_names(tmp_path):
     assert packing.zipped({"b/2.x": once, "a/1.x": once}) == packing.zipped({"a/1.x": twice, "b/2.x": twice})
 
 
-def test_the_edge_of_a_picture_keeps_its_colour():
+def test_the_edge_of_a_image_keeps_its_colour():
     from PIL import Image, ImageDraw
 
     disc = Image.new("RGBA", (256, 264), (0, 0, 0, 0))

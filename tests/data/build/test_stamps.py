@@ -210,15 +210,15 @@ def test_the_sounds_of_the_archive(kind):
             assert (info.format, info.subtype, info.samplerate, info.channels) == ("OGG", "OPUS", RATE, 1)
 
 
-def test_the_pictures_of_the_archive():
+def test_the_images_of_the_archive():
     from PIL import Image
 
-    with zipfile.ZipFile(ARCHIVES / "stamps" / "pictures.zip") as pictures:
-        items = pictures.infolist()
+    with zipfile.ZipFile(ARCHIVES / "stamps" / "pictures.zip") as images:
+        items = images.infolist()
         assert len(items) == 951
         for item in items[::40]:
-            picture = Image.open(io.BytesIO(pictures.read(item)))
-            assert (picture.format, picture.size) == ("WEBP", (64, 64)), item.filename
+            image = Image.open(io.BytesIO(images.read(item)))
+            assert (image.format, image.size) == ("WEBP", (64, 64)), item.filename
 
 
 def test_upstream_is_credited_in_its_own_words():

@@ -1,4 +1,4 @@
-"""Dialogues: which tokens answer, and that the language model's places are its own."""
+"""Dialogues: which tokens answer, and that the language model's positions are its own."""
 
 from types import SimpleNamespace
 
@@ -47,7 +47,7 @@ def test_a_text_that_is_cut_before_its_response_has_none():
     assert batch["response"].sum() <= 1  # the end token, at most
 
 
-def test_places_are_those_of_the_language_model(field):
+def test_positions_are_those_of_the_language_model(field):
     data = Listed([sample(text) for text in TEXTS])
     fitted = Dialogues().fitted(data, GPT2Config.tiny(), 0)
     assert "max_length" not in fitted.sizes()

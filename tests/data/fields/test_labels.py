@@ -36,7 +36,7 @@ def text_of(batch):
     return batch["tokens"].where(batch["token_label"] == -100, batch["token_label"])
 
 
-def hidden_places(batch):
+def hidden_positions(batch):
     return [set(row.nonzero().flatten().tolist()) for row in batch["token_label"] != -100]
 
 
@@ -87,9 +87,9 @@ def test_whole_words_are_hidden_as_a_whole(scenes, tokenizer):
         batch = labelled(Tokens(tokenizer, words=words)(scenes), MaskedTokens(0.3))
         hidden, torn, several = (batch["token_label"] != -100).tolist(), 0, 0
         for row, scene in zip(hidden, scenes):
-            for _, places in tokenizer.words(scene.caption):
-                several += len(places) > 1
-                torn += len({row[place] for place in places}) > 1
+            for _, positions in tokenizer.words(scene.caption):
+                several += len(positions) > 1
+                torn += len({row[position] for position in positions}) > 1
         assert several > 200
         assert 0.2 < batch["token_label"].ne(-100).sum() / (text_of(batch) > 3).sum() < 0.4
         assert "word" not in batch
@@ -99,10 +99,10 @@ def test_whole_words_are_hidden_as_a_whole(scenes, tokenizer):
     assert broken(False) > 50
 
 
-def word_places(tokenizer, text, chosen):
-    """Which places of a text hold one of these words: a space before it is part of a word, as of its token."""
-    found = {place for word, places in tokenizer.words(text) if word.lower() in chosen for place in places}
-    return found | {place - 1 for place in found if tokenizer.engine.encode(text).tokens[place - 1] == "Ġ"}
+def word_positions(tokenizer, text, chosen):
+    """Which positions of a text hold one of these words: a space before it is part of a word, as of its token."""
+    found = {position for word, positions in tokenizer.words(text) if word.lower() in chosen for position in positions}
+    return found | {position - 1 for position in found if tokenizer.engine.encode(text).tokens[position - 1] == "Ġ"}
 
 
 @pytest.mark.parametrize("words", [False, True])
@@ -113,13 +113,13 @@ def test_only_the_named_words_are_hidden(scenes, tokenizer, chosen, words):
         batch = labelled(plain, MaskedTokens(probability))
         assert torch.equal(text_of(batch), plain["tokens"])
         assert "maskable" not in batch
-        return hidden_places(batch)
+        return hidden_positions(batch)
 
-    expected = [word_places(tokenizer, scene.caption, chosen) for scene in scenes]
-    assert sum(len(places) for places in expected) > 300
+    expected = [word_positions(tokenizer, scene.caption, chosen) for scene in scenes]
+    assert sum(len(positions) for positions in expected) > 300
     assert hidden(1.0) == expected
     some = hidden(0.4)
-    assert all(got and got <= places for got, places in zip(some, expected))  # at least one of each row
+    assert all(got and got <= positions for got, positions in zip(some, expected))  # at least one of each row
     assert 0.4 < sum(map(len, some)) / sum(map(len, expected)) < 0.85
 
 
@@ -129,10 +129,10 @@ def test_named_words_of_several_tokens_are_hidden_as_a_whole(tokenizer):
     assert len(several) > 3
     batch, shares = Tokens(tokenizer, words=True, maskable=COLOURS)(samples), {True: [], False: []}
     for seed in range(30):
-        got = hidden_places(labelled(batch, MaskedTokens(0.5), seed=seed))
-        for places, sample in zip(got, samples, strict=True):
+        got = hidden_positions(labelled(batch, MaskedTokens(0.5), seed=seed))
+        for positions, sample in zip(got, samples, strict=True):
             for word, own in tokenizer.words(sample.caption):
-                shares[word in several].append(len(places & set(own)) / len(own))
+                shares[word in several].append(len(positions & set(own)) / len(own))
     assert set(shares[False]) == {0}
     assert set(shares[True]) == {0, 1}
     assert min(shares[True].count(0), shares[True].count(1)) > 20
@@ -214,11 +214,11 @@ def test_what_belongs_to_a_text_goes_with_it(scenes, tokenizer, words, swapped_f
     assert torch.equal((text_of(batch) == plain["tokens"]).all(1), batch["match_label"] == 1)
     assert torch.equal(batch["mask"], text_of(batch) != 0)
     caption = {tuple(row): scene.caption for row, scene in zip(plain["tokens"].tolist(), scenes)}
-    for text, hidden in zip(text_of(batch).tolist(), hidden_places(batch)):
+    for text, hidden in zip(text_of(batch).tolist(), hidden_positions(batch)):
         assert hidden
-        assert hidden <= word_places(tokenizer, caption[tuple(text)], COLOURS)
-        for _, places in tokenizer.words(caption[tuple(text)]) if words else ():
-            assert len(hidden & set(places)) in (0, len(places))
+        assert hidden <= word_positions(tokenizer, caption[tuple(text)], COLOURS)
+        for _, positions in tokenizer.words(caption[tuple(text)]) if words else ():
+            assert len(hidden & set(positions)) in (0, len(positions))
 
 
 @pytest.mark.parametrize("label", [MaskedTokens, MaskedRegions])

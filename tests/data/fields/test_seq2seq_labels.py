@@ -7,7 +7,15 @@ import torch
 from testing_tools import Listed, refused, seeded
 
 from mmlearn.data.collate import Collate
-from mmlearn.data.fields import HiddenSpans, Infilled, MaskedTokens, NextSegment, Segments, SwappedSegments, Tokens
+from mmlearn.data.fields import (
+    MaskedTokens,
+    NextSegment,
+    Segments,
+    SpanCorruption,
+    SwappedSegments,
+    TextInfilling,
+    Tokens,
+)
 from mmlearn.data.fields.texts import segments
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.layers import Config
@@ -40,7 +48,7 @@ def real(batch, i, name="tokens", mask="mask"):
 
 def test_hidden_spans_are_what_the_target_holds(tokens):
     plain = tokens(SAMPLES)
-    batch = HiddenSpans()(plain, seeded(), tokens.sizes().__getitem__)
+    batch = SpanCorruption()(plain, seeded(), tokens.sizes().__getitem__)
     sentinel = tokens.sizes()["vocab_size"] - 1
     assert sentinel == tokens.tokenizer.vocab_size + 15
     for i in range(len(SAMPLES)):
@@ -56,7 +64,7 @@ def test_hidden_spans_are_what_the_target_holds(tokens):
 
 def test_what_is_infilled_is_the_whole_text(tokens):
     plain = tokens(SAMPLES)
-    batch = Infilled()(plain, seeded(), tokens.sizes().__getitem__)
+    batch = TextInfilling()(plain, seeded(), tokens.sizes().__getitem__)
     for i in range(len(SAMPLES)):
         text, target = real(batch, i), real(batch, i, "target", "target_mask")
         assert torch.equal(target, real(plain, i))
@@ -113,7 +121,7 @@ def test_labels_of_segments(pairs):
     assert batch["tokens"].shape[1] <= pairs.sizes()["max_length"]
 
 
-@pytest.mark.parametrize("label", [HiddenSpans, Infilled])
+@pytest.mark.parametrize("label", [SpanCorruption, TextInfilling])
 def test_shares_are_checked(label):
     refused("probability is a share from 0 to 1", label, probability=1.2)
 
@@ -129,7 +137,7 @@ def test_infilling_never_makes_a_text_too_long():
     full = torch.tensor([[1, *range(10, 22), 2]])
     batch, longest = {"tokens": full, "mask": torch.ones_like(full, dtype=torch.bool)}, 0
     for seed in range(60):
-        found = Infilled(mean_length=0.5)(batch, seeded(seed), {"max_length": 14, "vocab_size": 40}.__getitem__)
+        found = TextInfilling(mean_length=0.5)(batch, seeded(seed), {"max_length": 14, "vocab_size": 40}.__getitem__)
         assert found["tokens"].shape[1] <= 14
         assert torch.equal(found["target"], full)
         longest = max(longest, found["tokens"].shape[1])

@@ -8,7 +8,7 @@ from testing_tools import Listed, refused, seeded
 
 from mmlearn.data.boxes import BoxDetector
 from mmlearn.data.collate import Collate
-from mmlearn.data.fields import MaskedTokens, MatchLabel, Polluted, Tagged
+from mmlearn.data.fields import MaskedTokens, MatchLabel, PollutedTriples, TaggedCaptions
 from mmlearn.data.synthetic.regions import CLASSES, SceneDetector
 from mmlearn.data.synthetic.scenes import Scenes
 from mmlearn.layers import Config
@@ -24,7 +24,7 @@ def scenes():
 
 @pytest.fixture(scope="module")
 def field(scenes):
-    return Tagged(detector=SceneDetector(error_rate=0.2), vocab_size=400).fitted(Listed(scenes), Config(), 0)
+    return TaggedCaptions(detector=SceneDetector(error_rate=0.2), vocab_size=400).fitted(Listed(scenes), Config(), 0)
 
 
 class With(Reworded):
@@ -55,11 +55,11 @@ def test_tags_are_the_likeliest_classes_of_the_regions(scenes, rate):
 
 
 def test_tags_of_annotated_boxes_are_their_names():
-    pictures = [SimpleNamespace(names=("dog", "cat", "dog")), SimpleNamespace(names=())]
-    assert BoxDetector(("cat", "dog"), most=2).tags(pictures) == [["dog", "cat"], []]
+    images = [SimpleNamespace(names=("dog", "cat", "dog")), SimpleNamespace(names=())]
+    assert BoxDetector(("cat", "dog"), most=2).tags(images) == [["dog", "cat"], []]
 
 
-def test_a_row_is_a_caption_and_the_tags_of_its_picture(field, scenes):
+def test_a_row_is_a_caption_and_the_tags_of_its_image(field, scenes):
     batch = field(scenes)
     tags = [" ".join(row) for row in field.detector.tags(scenes)]
     assert parts(field, batch) == [(scene.caption, text) for scene, text in zip(scenes, tags)]
@@ -91,17 +91,17 @@ def test_a_sample_may_have_tags_of_its_own_or_none(field, scenes):
 
 
 def test_what_is_too_long_loses_its_last_tokens(scenes):
-    short = Tagged(vocab_size=400, max_length=12).fitted(Listed(scenes), Config(), 0)
+    short = TaggedCaptions(vocab_size=400, max_length=12).fitted(Listed(scenes), Config(), 0)
     batch = short(scenes)
     assert batch["tokens"].shape[1] == short.sizes()["max_length"] == 13
     assert ((batch["tokens"] == END).sum(1) == 2).all()
-    polluted = Polluted()(batch, seeded(), short.sizes().__getitem__)
+    polluted = PollutedTriples()(batch, seeded(), short.sizes().__getitem__)
     assert polluted["tokens"].shape[1] <= 13
 
 
 @pytest.mark.parametrize("words", [False, True])
-def test_polluted_parts_are_those_of_another_picture(field, scenes, words):
-    batch = Collate((field,), (Polluted(words),), seed=1)(scenes)
+def test_polluted_parts_are_those_of_another_image(field, scenes, words):
+    batch = Collate((field,), (PollutedTriples(words),), seed=1)(scenes)
     own, label = parts(field, field(scenes)), batch["polluted"]
     assert label.bincount().tolist() == ([20, 10, 10] if words else [20, 20])
     assert batch["tokens"].shape == batch["token_type"].shape == batch["mask"].shape
@@ -115,7 +115,7 @@ def test_polluted_parts_are_those_of_another_picture(field, scenes, words):
 
 @pytest.mark.parametrize("segment", [0, 1, None])
 def test_words_or_tags_alone_may_be_hidden(field, scenes, segment):
-    batch = Collate((field,), (Polluted(), MaskedTokens(0.5, segment=segment)), seed=1)(scenes)
+    batch = Collate((field,), (PollutedTriples(), MaskedTokens(0.5, segment=segment)), seed=1)(scenes)
     hidden = batch["token_label"] != -100
     assert hidden.any(1).all()
     kinds = set(batch["token_type"][hidden].tolist())
@@ -134,4 +134,4 @@ def test_a_whole_text_moves_with_its_tags(field, scenes):
 
 
 def test_tags_need_a_tokenizer(scenes):
-    refused(r"Tagged has no tokenizer yet: Tagged\(Tokenizer.train", Tagged(), scenes)
+    refused(r"Tagged has no tokenizer yet: Tagged\(Tokenizer.train", TaggedCaptions(), scenes)

@@ -83,11 +83,11 @@ def test_tokens_of_a_word_have_its_number(tokenizer, captions):
     assert torch.equal(batch["word"] >= 0, batch["tokens"] > 3)  # no special token is of a word
     for row, caption in zip(batch["word"].tolist(), captions):
         numbers = []
-        for _, places in tokenizer.words(caption):
-            found = {row[place] for place in places}
+        for _, positions in tokenizer.words(caption):
+            found = {row[position] for position in positions}
             assert len(found) == 1
             numbers += found
-            several += len(places) > 1
+            several += len(positions) > 1
         assert len(set(numbers)) == len(numbers)
     assert several > 100
 

@@ -21,7 +21,7 @@ SETS = {"emoji": lambda: Emoji("unseen-both"), "stamps": lambda: Stamps("val", l
 def decoded(monkeypatch):
     """The names of what is decoded."""
     names = []
-    for module, reader in ((archives, "read_picture"), (stamps, "read_sound")):
+    for module, reader in ((archives, "read_image"), (stamps, "read_sound")):
         read = getattr(module, reader)
         monkeypatch.setattr(module, reader, lambda *a, read=read, **b: names.append(b["name"]) or read(*a, **b))
     return names
@@ -52,7 +52,7 @@ def test_nothing_is_decoded_until_asked_for_and_then_once(decoded, name):
     assert len(decoded) == len(parts(first)) + len(parts(data[8]))
 
 
-def test_the_spoken_caption_alone_is_had_without_picture_and_effect(decoded):
+def test_the_spoken_caption_alone_is_had_without_image_and_effect(decoded):
     data = Stamps("train", language="ru")
     silent = next(i for i, name in enumerate(data.names) if name not in data._speech["ru"])
     both = next(i for i, name in enumerate(data.names) if name in data._speech["ru"] and name in data._effects)
@@ -146,13 +146,13 @@ def test_a_missing_or_damaged_file_says_what_to_do(archive_copy, name, file, dam
 
 
 @pytest.mark.parametrize(
-    ("name", "file", "place"),
+    ("name", "file", "position"),
     [("emoji-openmoji", "pictures.zip", 200), ("stamps", "pictures.zip", 300), ("stamps", "speech-fr.zip", 300)],
 )
-def test_a_damaged_member_is_noticed_when_it_is_read(archive_copy, name, file, place):
+def test_a_damaged_member_is_noticed_when_it_is_read(archive_copy, name, file, position):
     path = archive_copy / name / file
     content = bytearray(path.read_bytes())
-    content[place] ^= 0xFF  # in the first member
+    content[position] ^= 0xFF  # in the first member
     path.write_bytes(content)
     sets = [OpenMoji("unseen-style")] if name != "stamps" else [Stamps(split) for split in stamps.SPLITS]
     with pytest.raises(ValueError, match=rf"{file} is damaged .*CRC.*build {name}`"):

@@ -34,8 +34,8 @@ def package(tmp_path, monkeypatch):
     for split, rows in ROWS.items():
         (data / split / "images").mkdir(parents=True)
         (data / split / "questions.json").write_text(json.dumps(rows))
-        for picture in {row[2] for row in rows}:
-            Image.new("RGB", (64, 64), COLOURS[picture]).save(data / split / "images" / f"{picture}.png")
+        for image in {row[2] for row in rows}:
+            Image.new("RGB", (64, 64), COLOURS[image]).save(data / split / "images" / f"{image}.png")
     (data / "answers.txt").write_text("\n".join(ANSWERS) + "\n")
     (tmp_path / "easy_vqa" / "__init__.py").write_text("raise RuntimeError('nothing needs to run this')")
     monkeypatch.syspath_prepend(tmp_path)
@@ -47,11 +47,11 @@ def test_rows_are_the_published_ones(package):
         data = EasyVQA(split, size=16)
         assert len(data) == len(rows)
         assert data.labels == tuple(ANSWERS)
-        for sample, (text, answer, picture) in zip((data[i] for i in range(len(data))), rows):
+        for sample, (text, answer, image) in zip((data[i] for i in range(len(data))), rows):
             assert (sample.text, sample.question.answer, data.labels[sample.label]) == (text, answer, answer)
-            assert sample.source == f"{split}/{picture}.png"
+            assert sample.source == f"{split}/{image}.png"
             assert sample.image.shape == (3, 16, 16)
-            assert (sample.image[:, 3, 5] * 255).round().tolist() == list(COLOURS[picture])
+            assert (sample.image[:, 3, 5] * 255).round().tolist() == list(COLOURS[image])
             assert sample.caption == f"{text} {answer}"
         assert [data.caption(i) for i in range(len(data))] == [f"{text} {answer}" for text, answer, _ in rows]
         assert data.texts() == [row[0] for row in rows]
@@ -106,7 +106,7 @@ def test_a_package_that_is_not_whole_is_refused_in_one_line(package, file, conte
     refused(r"is no whole easy-vqa .*pip install --force-reinstall", EasyVQA)
 
 
-def test_a_missing_picture_is_named(package):
+def test_a_missing_image_is_named(package):
     (package / "train" / "images" / "7.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"7\.png"):
         EasyVQA()[2]
@@ -136,7 +136,7 @@ def test_a_blind_guesser_gets_what_the_docstring_says():
 
 
 @installed
-def test_pictures_show_the_answer():
+def test_images_show_the_answer():
     """The most frequent colour but the ground's has the hue of the answer, for colours that one channel tells."""
     data = EasyVQA("test")
     channel = {"red": 0, "blue": 2}

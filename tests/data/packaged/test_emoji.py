@@ -25,7 +25,7 @@ def splits():
 
 
 @pytest.mark.parametrize("split", COUNTS)
-def test_how_many_pictures_each_style_has(splits, split):
+def test_how_many_images_each_style_has(splits, split):
     found = [style for style, _ in splits[split].entries]
     assert {style: found.count(style) for style in dict.fromkeys(found)} == COUNTS[split]
     assert len(splits[split]) == len(splits[split].captions) == sum(COUNTS[split].values())
@@ -38,7 +38,7 @@ def test_openmoji_is_complete(splits, split):
     ]
 
 
-def test_no_picture_is_in_two_splits(splits):
+def test_no_image_is_in_two_splits(splits):
     pairs = [pair for data in splits.values() for pair in data.entries]
     assert len(pairs) == len(set(pairs)) == 7645 + 1644
 
@@ -79,7 +79,7 @@ def test_concepts_that_differ_little_are_held_out_together():
     assert len({held[name] for name in clocks}) == 1
 
 
-def test_every_picture_can_be_drawn_and_shows_something(splits):
+def test_every_image_can_be_drawn_and_shows_something(splits):
     for name, data in splits.items():
         for start in range(0, len(data), 256):
             images = torch.stack([data[i].image for i in range(start, min(start + 256, len(data)))])

@@ -169,9 +169,9 @@ def test_sound_effects_are_heard():
     assert not any(name.startswith(("symbols/alphabets", "symbols/math")) for name in sounding)
 
 
-def test_every_picture_shows_something(splits):
+def test_every_image_shows_something(splits):
     for split, data in splits.items():
-        images = torch.stack([data._pictures[name] for name in data.names])
+        images = torch.stack([data._images[name] for name in data.names])
         assert images.shape == (COUNTS[split], 3, 64, 64)
         assert images.min() >= 0
         assert images.max() <= 1
@@ -199,7 +199,7 @@ def shown(monkeypatch, capsys, *arguments):
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_the_page_shows_pictures_and_plays_sounds(monkeypatch, capsys, tmp_path):
+def test_the_page_shows_images_and_plays_sounds(monkeypatch, capsys, tmp_path):
     import soundfile
 
     monkeypatch.chdir(tmp_path)
@@ -219,7 +219,7 @@ def test_the_page_shows_pictures_and_plays_sounds(monkeypatch, capsys, tmp_path)
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_a_picture_can_be_had_too(monkeypatch, capsys, tmp_path):
+def test_a_image_can_be_had_too(monkeypatch, capsys, tmp_path):
     said = shown(monkeypatch, capsys, "--count", 2, "--output", tmp_path / "sheet.png")
     assert said.out == f"{tmp_path / 'sheet.png'}\n"
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")

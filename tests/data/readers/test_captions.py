@@ -5,7 +5,7 @@ import tarfile
 
 import pytest
 from PIL import Image
-from testing_tools import picture_file, write_tar
+from testing_tools import image_file, write_tar
 
 from mmlearn.data.readers.captions import checked
 from mmlearn.data.readers.coco import CocoCaptions
@@ -48,7 +48,7 @@ def coco(path, caption):
 
 
 def shard(path, caption):
-    files = [("1.png", picture_file((8, 8), "red")), ("1.json", json.dumps({"caption": caption}).encode())]
+    files = [("1.png", image_file((8, 8), "red")), ("1.json", json.dumps({"caption": caption}).encode())]
     write_tar(path / "0.tar", files)
     return path / "0.tar"
 
@@ -79,7 +79,7 @@ def test_ends_of_lines_and_tabs_are_text():
 
 
 def test_a_shard_in_another_encoding(tmp_path):
-    write_tar(tmp_path / "0.tar", [("1.png", picture_file((8, 8), "red")), ("1.txt", "groß".encode("latin-1"))])
+    write_tar(tmp_path / "0.tar", [("1.png", image_file((8, 8), "red")), ("1.txt", "groß".encode("latin-1"))])
     with pytest.raises(ValueError, match=r"1 in .*0\.tar: caption is not UTF-8 \(byte 3\)"):
         Shards(tmp_path / "0.tar").caption(0)
     assert tarfile.is_tarfile(tmp_path / "0.tar")

@@ -108,7 +108,7 @@ def test_a_file_in_another_encoding(coco):
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "x/../../secret.png", "link.png", "a\0b.png"])
-def test_a_picture_outside_its_folder_is_refused(coco, tmp_path, name):
+def test_a_image_outside_its_folder_is_refused(coco, tmp_path, name):
     """A link that leads out counts as well."""
     Image.new("RGB", (8, 6)).save(tmp_path / "secret.png")
     (coco.images / "link.png").symlink_to(tmp_path / "secret.png")
@@ -159,14 +159,14 @@ def test_a_folder_as_it_is_unpacked(coco, images):
     assert held_out(root) == "val"
 
 
-def test_a_folder_without_its_pictures(coco):
+def test_a_folder_without_its_images(coco):
     root = unpacked(coco, "val2017")
     (root / "val2017").unlink()
     with pytest.raises(FileNotFoundError, match=f"There is no folder {root}/val2017 of pictures"):
         load(root, "val")
 
 
-def test_no_caption_of_a_picture_is_wrong(coco):
+def test_no_caption_of_a_image_is_wrong(coco):
     """Measured on val, because there is no test split: the blue picture has two captions, and either finds it."""
     root = unpacked(coco, "train2017", "val2017")
     data = load(root, size=32)

@@ -110,7 +110,7 @@ def test_ways_to_write_json_lines(folder, text):
     assert [(entry.image, entry.caption) for entry in data.samples] == [("0.png", "a dog"), ("1.png", "a cat")]
 
 
-def test_pictures_may_lie_deeper(folder):
+def test_images_may_lie_deeper(folder):
     root = folder([("deep/er/0.jpg", "a dog"), ("deep/../1.png", "a cat")])
     (root / "deep" / "er").mkdir(parents=True)
     Image.new("RGB", (8, 8), "red").save(root / "deep" / "er" / "0.jpg")
@@ -150,7 +150,7 @@ def test_splits_are_disjoint_and_together_all(folder, kind, file):
     assert {split: set(entries) for split, entries in shuffled.items()} == {k: set(v) for k, v in splits.items()}
 
 
-def test_a_picture_with_several_captions_stands_in_one_split(folder):
+def test_a_image_with_several_captions_stands_in_one_split(folder):
     root = folder([])
     for i in range(60):
         (root / f"n{i}.png").write_bytes((root / "0.png").read_bytes())
@@ -202,7 +202,7 @@ def test_sounds_and_captions(folder, kind, header):
     assert data.skipped == []
 
 
-def test_pictures_beside_sounds(folder):
+def test_images_beside_sounds(folder):
     lines = [("0.wav", "a hum", "0.png", "Ann"), ("1.flac", "a hum", "sub/blue.png", " Bob ")]
     root = folder(lines, header=("sound", "caption", "picture", "speaker"))
     (root / "sub").mkdir()
@@ -401,13 +401,13 @@ def test_an_unknown_split_and_an_empty_one(folder):
     assert said(root, "val") == "FOLDER has no val pictures."
 
 
-def test_a_missing_picture_is_told_at_once(folder):
+def test_a_missing_image_is_told_at_once(folder):
     root = folder([("0.png", "a dog"), ("missing.png", "a cat")])
     expected = "There is no picture FOLDER/missing.png, though the captions name it. "
     assert said(root, error=FileNotFoundError) == f"{expected}Add --skip-bad to leave out what cannot be read."
 
 
-def test_a_bad_picture_is_told_when_it_is_read(folder):
+def test_a_bad_image_is_told_when_it_is_read(folder):
     root = folder([("0.png", "a dog"), ("bad.png", "a cat")])
     (root / "bad.png").write_text("no picture")
     data = Folder(root, "all", size=4)
@@ -416,7 +416,7 @@ def test_a_bad_picture_is_told_when_it_is_read(folder):
         data[1]
 
 
-def test_bad_pictures_are_skipped_and_listed_once_each(folder):
+def test_bad_images_are_skipped_and_listed_once_each(folder):
     names = ["0.png", "missing.png", "empty.png", "text.png", "cut.jpg", "1.png", "empty.png", "0.png"]
     root = folder([(name, f"caption {i}") for i, name in enumerate(names)])
     (root / "empty.png").write_bytes(b"")

@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 import torch
-from testing_tools import captioned, picture_file, refused, write_tar
+from testing_tools import captioned, image_file, refused, write_tar
 
 from mmlearn.data import load
 from mmlearn.data.readers.folder import split_of
@@ -17,18 +17,18 @@ webdataset = pytest.importorskip("webdataset")
 COLOURS = ("red", "green", "blue")
 
 
-def picture(i, form="PNG"):
-    return picture_file((8, 8), COLOURS[i % 3], form)
+def image(i, form="PNG"):
+    return image_file((8, 8), COLOURS[i % 3], form)
 
 
 def samples(count, start=0):
-    return captioned((f"{i:06}", picture(i), f" caption {i}\n") for i in range(start, start + count))
+    return captioned((f"{i:06}", image(i), f" caption {i}\n") for i in range(start, start + count))
 
 
 def test_shards_that_webdataset_wrote(tmp_path):
     with webdataset.ShardWriter(str(tmp_path / "%05d.tar"), maxcount=4, verbose=0) as writer:
         for i in range(10):
-            writer.write({"__key__": f"sample{i:03}", "png": picture(i), "txt": f"caption {i}"})
+            writer.write({"__key__": f"sample{i:03}", "png": image(i), "txt": f"caption {i}"})
     data = Shards(str(tmp_path / "{00000..00002}.tar"), size=4)
     assert len(data) == 10
     for i in (9, 0, 5, 5):
@@ -47,14 +47,14 @@ def test_a_list_of_patterns_and_a_path(tmp_path):
 
 def test_captions_in_json_and_other_endings(tmp_path):
     files = [
-        ("a/1.jpg", picture(0, "JPEG")),
+        ("a/1.jpg", image(0, "JPEG")),
         ("a/1.json", json.dumps({"caption": " one ", "text": "not this"}).encode()),
         ("a/1.cls", b"7"),
-        ("b/1.PNG", picture(1)),
+        ("b/1.PNG", image(1)),
         ("b/1.TXT", "zwei 日本".encode()),
-        ("c.webp", picture(2, "WEBP")),
+        ("c.webp", image(2, "WEBP")),
         ("c.caption", b"three"),
-        ("d.png", picture(0)),
+        ("d.png", image(0)),
         ("d.json", json.dumps({"caption": "", "text": "four"}).encode()),
     ]
     data = Shards(write_tar(tmp_path / "x.tar", files), size=4)
@@ -62,11 +62,11 @@ def test_captions_in_json_and_other_endings(tmp_path):
     assert [int(data[i].image[:, 1, 1].argmax()) for i in range(4)] == [0, 1, 2, 0]
 
 
-def test_what_has_no_caption_or_no_picture_is_no_sample(tmp_path):
-    files = [("1.png", picture(1)), ("2.txt", b"alone"), ("3.png", picture(0)), ("3.txt", b"three"), ("README", b"")]
+def test_what_has_no_caption_or_no_image_is_no_sample(tmp_path):
+    files = [("1.png", image(1)), ("2.txt", b"alone"), ("3.png", image(0)), ("3.txt", b"three"), ("README", b"")]
     data = Shards(write_tar(tmp_path / "x.tar", files))
     assert [data[i].caption for i in range(len(data))] == ["three"]
-    for files in ([("1.png", picture(1))], [("2.txt", b"alone")], [("readme", b"")], []):
+    for files in ([("1.png", image(1))], [("2.txt", b"alone")], [("readme", b"")], []):
         refused(r"No picture with a caption in .*y\.tar", Shards, write_tar(tmp_path / "y.tar", files))
 
 
@@ -81,13 +81,13 @@ def test_what_has_no_caption_or_no_picture_is_no_sample(tmp_path):
     ],
 )
 def test_a_sample_that_is_wrong_is_named(tmp_path, name, text, expected):
-    data = Shards(write_tar(tmp_path / "x.tar", [("1.png", picture(1)), (name, text), *samples(1)]))
+    data = Shards(write_tar(tmp_path / "x.tar", [("1.png", image(1)), (name, text), *samples(1)]))
     with pytest.raises(ValueError, match=rf"1 in .*x\.tar.*{expected}"):
         data[0]
     assert data[1].caption == "caption 0"
 
 
-def test_a_picture_that_is_none_is_named(tmp_path):
+def test_a_image_that_is_none_is_named(tmp_path):
     data = Shards(write_tar(tmp_path / "x.tar", [("1.png", b"no"), ("1.txt", b"one")]))
     with pytest.raises(ValueError, match=r"^1 in .*x\.tar is no picture"):
         data[0]
@@ -128,9 +128,9 @@ def test_a_damaged_header_does_not_hide_what_follows(tmp_path):
     with tarfile.open(path) as archive:
         starts = [item.offset for item in archive]
     for start in starts:
-        for place in (0, 100, 124, 148):  # name, mode, size, checksum
+        for position in (0, 100, 124, 148):  # name, mode, size, checksum
             content = bytearray(whole)
-            content[start + place] ^= 0x55
+            content[start + position] ^= 0x55
             path.write_bytes(content)
             refused(r"x\.tar is (no whole|damaged or cut off after 00000)", Shards, path)
 

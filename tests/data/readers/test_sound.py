@@ -334,8 +334,8 @@ def test_files_at_random(name, capfd):
     whole = encoded(voice(0.3), kind=kind, subtype=subtype)
     for _ in range(25):
         broken = bytearray(whole)
-        for place in draw.integers(0, len(whole), 5):
-            broken[place] = draw.integers(256)
+        for position in draw.integers(0, len(whole), 5):
+            broken[position] = draw.integers(256)
         try:
             waveform = read_sound(bytes(broken), name="x", notes=[])
             assert waveform.isfinite().all()

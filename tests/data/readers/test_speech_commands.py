@@ -66,9 +66,9 @@ def test_splits_are_disjoint_and_so_are_their_speakers(root):
     assert len(set.union(*speakers)) == 5
 
 
-@pytest.mark.parametrize("place", ["", "SpeechCommands", "SpeechCommands/speech_commands_v0.02"])
-def test_any_of_its_folders_will_do(root, place):
-    for folder in (root / place, str(root / place)):
+@pytest.mark.parametrize("position", ["", "SpeechCommands", "SpeechCommands/speech_commands_v0.02"])
+def test_any_of_its_folders_will_do(root, position):
+    for folder in (root / position, str(root / position)):
         data = load(folder, "val")
         assert isinstance(data, SpeechCommands)
         assert data.words == list(WORDS)

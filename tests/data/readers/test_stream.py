@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from stream_in_processes import collate, stopped_and_resumed, train, work
-from testing_tools import captioned, picture_file, refused, write_tar
+from testing_tools import captioned, image_file, refused, write_tar
 from torch.utils.data import DataLoader
 
 from mmlearn.data import Batches, load
@@ -23,12 +23,12 @@ SIZES = (9, 1, 30, 4, 17, 3)  # of shards that are as unlike as can be
 TOTAL = sum(SIZES)
 
 
-def picture(i):
-    return picture_file((8, 8), (i, 255 - i, i % 7))
+def image(i):
+    return image_file((8, 8), (i, 255 - i, i % 7))
 
 
 def files(numbers):
-    return captioned((f"{i:03}", picture(i), f"number {i}") for i in numbers)
+    return captioned((f"{i:03}", image(i), f"number {i}") for i in numbers)
 
 
 def write_shards(folder, sizes=SIZES):
@@ -126,11 +126,11 @@ def test_samples_are_mixed_within_shards_and_between_them(shards):
     order = [i for step in range(16) for i in numbers(together.samples(step))]
     apart = stream(shards, buffer=1).batches(collate, 4)
     plain = [i for step in range(16) for i in numbers(apart.samples(step))]
-    places = [range(start, start + size) for start, size in zip(itertools.accumulate((0, *SIZES)), SIZES)]
-    runs = [list(group) for _, group in itertools.groupby(plain, lambda i: next(p for p in places if i in p))]
+    positions = [range(start, start + size) for start, size in zip(itertools.accumulate((0, *SIZES)), SIZES)]
+    runs = [list(group) for _, group in itertools.groupby(plain, lambda i: next(p for p in positions if i in p))]
     assert sorted(map(len, runs)) == sorted(SIZES)  # without a buffer shard by shard, each in its order,
     assert all(run == sorted(run) for run in runs)
-    assert [run[0] for run in runs] != [place[0] for place in places]  # and shards in an order of the epoch
+    assert [run[0] for run in runs] != [position[0] for position in positions]  # and shards in an order of the epoch
     assert sum(abs(order.index(i) - plain.index(i)) for i in range(TOTAL)) / TOTAL > 5
 
 
@@ -222,17 +222,17 @@ def test_without_sizes_a_url_is_refused(shards):
 
 def test_what_webdataset_does_not_read_is_not_counted(tmp_path):
     content = [
-        ("__meta__/1.png", picture(1)),
+        ("__meta__/1.png", image(1)),
         ("__meta__/1.txt", b"meta"),
-        ("1.png", picture(1)),
+        ("1.png", image(1)),
         ("1.cls", b"7"),
         ("1.TXT", b"number 1"),
-        ("2.png", picture(2)),
+        ("2.png", image(2)),
         ("3.txt", b"number 3"),
-        ("4.jpg", picture(4)),
+        ("4.jpg", image(4)),
         ("4.json", b'{"caption": "number 4"}'),
         ("readme", b""),
-        ("1.png", picture(5)),  # apart from the other of that name, and so a sample of its own
+        ("1.png", image(5)),  # apart from the other of that name, and so a sample of its own
         ("1.txt", b"number 5"),
     ]
     data = stream(write_tar(tmp_path / "0.tar", content))
@@ -259,8 +259,8 @@ def test_a_damaged_shard_is_named_in_one_line(shards):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.usefixtures("unchecked")
-def test_with_skip_bad_the_places_of_bad_samples_are_taken(shards, tmp_path, monkeypatch, workers):
-    """All processes stay in step, and a run that is resumed finds its place."""
+def test_with_skip_bad_the_positions_of_bad_samples_are_taken(shards, tmp_path, monkeypatch, workers):
+    """All processes stay in step, and a run that is resumed finds its position."""
     (shards / "sizes.json").write_text(json.dumps({f"train-{i}.tar": size for i, size in enumerate(SIZES)}))
     module._sizes_in.cache_clear()
     path = shards / "train-2.tar"  # numbers 10 to 39
@@ -286,7 +286,7 @@ def test_with_skip_bad_the_places_of_bad_samples_are_taken(shards, tmp_path, mon
 
 def test_nothing_but_bad_shards_ends(tmp_path):
     for i in range(3):
-        write_tar(tmp_path / f"train-{i}.tar", [("1.png", picture(1))])
+        write_tar(tmp_path / f"train-{i}.tar", [("1.png", image(1))])
     refused("No picture with a caption", stream, tmp_path)
     data = stream(tmp_path, mode="resampled", length=10, skip_bad=True)
     refused(r"No shard holds a picture with a caption; the last was .*\.tar", data.batches(collate, 2).samples, 0)

@@ -162,14 +162,14 @@ def test_no_object_of_a_seen_split_is_a_held_out_pair(split):
 
 
 def test_every_caption_of_composition_mentions_one_held_out_pair():
-    places = Counter()
+    positions = Counter()
     for split in SPLITS:
         for sample in some(split):
             new = [tuple(name.split()[2:]) in HELD_OUT_NAMES for name in mentioned(sample.caption)]
             assert sum(new) == (split == "composition")
             if any(new):
-                places[new.index(True)] += 1
-    assert all(places[k] > 20 for k in range(6))  # anywhere in the caption
+                positions[new.index(True)] += 1
+    assert all(positions[k] > 20 for k in range(6))  # anywhere in the caption
 
 
 # What stands where, and pixels.
@@ -194,8 +194,8 @@ def test_sixteen_to_thirty_two_objects_in_cells_of_their_own(size):
 
 
 def test_objects_stand_a_little_beside_the_middles_of_their_cells():
-    for axis, place in ((0, "column"), (1, "row")):
-        moved = {x.centre[axis] - 32 * (getattr(x, place) + 0.5) for s in some("train", 12, 224) for x in s.objects}
+    for axis, position in ((0, "column"), (1, "row")):
+        moved = {x.centre[axis] - 32 * (getattr(x, position) + 0.5) for s in some("train", 12, 224) for x in s.objects}
         assert moved == {-2, 0, 2}
 
 

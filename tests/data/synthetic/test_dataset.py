@@ -29,12 +29,12 @@ def digest(samples):
     """Everything about these samples as one number."""
     told = hashlib.sha256()
     for sample in samples:
-        for picture in getattr(sample, "pictures", (sample,)):
+        for image in getattr(sample, "pictures", (sample,)):
             for part in ("image", "video", "masks", "waveform"):
-                if hasattr(picture, part):
-                    told.update(getattr(picture, part).numpy().tobytes())
+                if hasattr(image, part):
+                    told.update(getattr(image, part).numpy().tobytes())
             for part in ("objects", "links", "graph", "question", "spans", "events", "words"):
-                told.update(repr(getattr(picture, part, None)).encode())
+                told.update(repr(getattr(image, part, None)).encode())
         for part in ("caption", "text", "kind", "label"):
             told.update(repr(getattr(sample, part, None)).encode())
     return told.hexdigest()

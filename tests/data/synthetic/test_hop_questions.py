@@ -18,11 +18,11 @@ def some(split="train", count=800):
 
 def solve(text, objects):
     """Follow the words of a question through the objects: the cells looked at, and the answer."""
-    by_place = {(item.row, item.column): item for item in objects}
+    by_position = {(item.row, item.column): item for item in objects}
     item = next(item for item in objects if item.shape == re.search(r"the (\w+)\?$", text)[1])
     seen = [item]
     if "left of" in text:
-        seen.append(by_place[item.row, item.column - 1])
+        seen.append(by_position[item.row, item.column - 1])
     if "has the colour" in text:
         seen += [other for other in objects if other.colour == seen[-1].colour and other is not seen[-1]]
     return tuple(item.cell for item in seen), seen[-1].colour if "what colour" in text else seen[-1].shape
@@ -31,25 +31,25 @@ def solve(text, objects):
 def test_every_answer_and_every_chain_follows_from_the_objects():
     hops = {"1 hop": 1, "2 hops, side": 2, "2 hops, colour": 2, "3 hops": 3}
     for sample in some():
-        chain, answer = solve(sample.text, sample.pictures[0].objects)
+        chain, answer = solve(sample.text, sample.images[0].objects)
         assert sample.chain == chain
         assert HopQuestions.labels[sample.label] == answer
         assert len(set(chain)) == len(chain) == hops[sample.kind]
     assert {sample.kind for sample in some()} == set(hops) == set(HopQuestions.kinds)
 
 
-def test_nine_things_one_of_each_shape_and_four_pairs_of_colours_fill_the_picture():
+def test_nine_things_one_of_each_shape_and_four_pairs_of_colours_fill_the_image():
     for sample in some():
-        objects = sample.pictures[0].objects
+        objects = sample.images[0].objects
         assert [item.cell for item in objects] == list(range(9))
         assert sorted(item.shape for item in objects) == sorted(FIGURES)
         assert sorted(Counter(item.colour for item in objects).values()) == [1, 2, 2, 2, 2]
-        assert sample.pictures[0].image.shape == (3, 24, 24)
+        assert sample.images[0].image.shape == (3, 24, 24)
 
 
-def test_a_picture_shows_each_thing_where_it_is_said():
+def test_a_image_shows_each_thing_where_it_is_said():
     for sample in some()[:40]:
-        image, scene = sample.pictures[0].image, sample.pictures[0]
+        image, scene = sample.images[0].image, sample.images[0]
         for item, mask in zip(scene.objects, scene.masks):
             rows, columns = mask.nonzero().T
             assert {item.cell} == set((rows // 8 * 3 + columns // 8).tolist())
@@ -88,14 +88,14 @@ def test_priors():
     assert min(moved.values()) > 0.6 > 0.3 > max(same.values())
 
 
-def test_skewed_questions_are_still_answered_by_the_picture():
+def test_skewed_questions_are_still_answered_by_the_image():
     for split in ("skewed", "changed-prior"):
         for sample in some(split):
-            assert solve(sample.text, sample.pictures[0].objects)[1] == HopQuestions.labels[sample.label]
+            assert solve(sample.text, sample.images[0].objects)[1] == HopQuestions.labels[sample.label]
 
 
 def test_splits_share_no_ground():
-    grounds = {split: {int(s.pictures[0].layout.ground[s.pictures[0].row]) for s in some(split, 200)}
+    grounds = {split: {int(s.images[0].layout.ground[s.images[0].row]) for s in some(split, 200)}
                for split in ("train", "val", "test", "skewed", "changed-prior")}  # fmt: skip
     assert not grounds["train"] & grounds["val"]
     assert not grounds["train"] & grounds["test"]

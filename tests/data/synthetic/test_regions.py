@@ -189,7 +189,7 @@ def test_a_scene_is_seen_alike_in_any_batch(scenes):
     assert torch.equal(smaller["region_classes"], whole["region_classes"])
 
 
-def test_features_do_not_depend_on_the_objects_of_other_pictures():
+def test_features_do_not_depend_on_the_objects_of_other_images():
     """At this width a large object alone would need more samples a bin than a small one."""
     samples = Scenes(objects=2).__getitems__(range(30))
     detector = SceneDetector(width=12)

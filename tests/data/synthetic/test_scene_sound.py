@@ -41,7 +41,7 @@ def named(sample):
     return [sample.objects[span.object] for span in sample.spans]
 
 
-def test_the_picture_and_its_caption_are_those_of_scenes():
+def test_the_image_and_its_caption_are_those_of_scenes():
     for sample, scene in zip(some(), Scenes(size=24).__getitems__(range(60))):
         assert torch.equal(sample.image, scene.image)
         assert (sample.caption, sample.objects, sample.question) == (scene.caption, scene.objects, scene.question)
@@ -219,8 +219,8 @@ def slope(noise):
     bands = [
         (power[(hertz >= f) & (hertz < 2**0.5 * f)].mean().log(), np.log(f)) for f in 50 * 2 ** np.arange(0, 6.5, 0.5)
     ]
-    levels, places = zip(*bands)
-    return np.polyfit(places, levels, 1)[0]
+    levels, positions = zip(*bands)
+    return np.polyfit(positions, levels, 1)[0]
 
 
 def test_white_is_flat_pink_falls_by_its_frequency_and_babble_is_of_tones():
@@ -255,7 +255,7 @@ def test_scenes_hold_the_instruments_that_are_told(both):
     samples, kinds = scenes_with(INSTRUMENTS, "val", 6, both=both, size=32, seed=1)
     assert len(samples) == len(kinds) == 6
     for sample, kind in zip(samples, kinds.tolist()):
-        named = [sample.objects[sample.relation[place]] for place in (0, 2)]
+        named = [sample.objects[sample.relation[position]] for position in (0, 2)]
         looks = [(thing.colour, thing.shape) for thing in named]
         assert kind == [INSTRUMENTS.index(look) if look in INSTRUMENTS else -1 for look in looks]
         assert sample.sources.shape == (2, 16_000)

@@ -13,7 +13,7 @@ from mmlearn.data import Batches, Tokenizer
 from mmlearn.data.fields import Image, Regions
 from mmlearn.data.synthetic.drawing import COLOURS, SHAPES
 from mmlearn.data.synthetic.layouts import HELD_OUT, RELATIONS
-from mmlearn.data.synthetic.questions import ANSWERS, place
+from mmlearn.data.synthetic.questions import ANSWERS, position
 from mmlearn.data.synthetic.regions import SceneDetector
 from mmlearn.data.synthetic.scene_tasks import NLVR, VQA, Entailment, Referring, task_collate
 from mmlearn.data.synthetic.scenes import Scenes
@@ -34,7 +34,7 @@ def tokenizer():
 
 def digest(samples):
     return [
-        (sample.text, sample.kind, sample.label, *(picture.image.numpy().tobytes() for picture in sample.pictures))
+        (sample.text, sample.kind, sample.label, *(image.image.numpy().tobytes() for image in sample.images))
         for sample in samples
     ]
 
@@ -50,8 +50,8 @@ def by_kind(samples):
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-def test_splits_share_no_picture(task):
-    grounds = {split: {int(p.layout.ground[p.row]) for s in some(task, split, 60) for p in s.pictures}
+def test_splits_share_no_image(task):
+    grounds = {split: {int(p.layout.ground[p.row]) for s in some(task, split, 60) for p in s.images}
                for split in task.splits}  # fmt: skip
     for one in task.splits:
         for other in task.splits:
@@ -64,7 +64,7 @@ def test_splits_share_no_picture(task):
 def test_training_never_shows_the_pairs_held_out(task):
     held_out = {(list(COLOURS)[colour], list(SHAPES)[shape]) for colour, shape in HELD_OUT}
     for sample in some(task):
-        assert not held_out & {(item.colour, item.shape) for picture in sample.pictures for item in picture.objects}
+        assert not held_out & {(item.colour, item.shape) for image in sample.images for item in image.objects}
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
@@ -87,7 +87,7 @@ def test_questions_are_those_of_the_scenes():
 
 def look(sample):
     """The answer to some kinds of questions, from the objects."""
-    objects, text = sample.pictures[0].objects, sample.text
+    objects, text = sample.images[0].objects, sample.text
     if sample.kind == "exist":
         colour, shape = re.fullmatch(r"is there an? (\w+) (\w+)\?", text).groups()
         return "yes" if any((item.colour, item.shape) == (colour, shape) for item in objects) else "no"
@@ -155,7 +155,7 @@ def shown(sample):
     said = re.fullmatch(pattern, sample.text).groupdict()
     attribute, value = things(said["things"])
     assert value in COLOURS or value in SHAPES
-    left, right = (sum(getattr(o, attribute) == value for o in picture.objects) for picture in sample.pictures)
+    left, right = (sum(getattr(o, attribute) == value for o in image.objects) for image in sample.images)
     return left, right, said.get("number")
 
 
@@ -169,10 +169,10 @@ def truth(sample):
     }[sample.kind]
 
 
-def test_a_sentence_is_true_of_its_pictures_or_not_as_labelled():
+def test_a_sentence_is_true_of_its_images_or_not_as_labelled():
     assert [truth(sample) for sample in some(NLVR)] == [sample.label == 1 for sample in some(NLVR)]
-    assert all(one.layout is not None for sample in some(NLVR) for one in sample.pictures)
-    assert all(len(sample.pictures) == 2 for sample in some(NLVR))
+    assert all(one.layout is not None for sample in some(NLVR) for one in sample.images)
+    assert all(len(sample.images) == 2 for sample in some(NLVR))
 
 
 def test_each_sentence_comes_true_and_false():
@@ -191,7 +191,7 @@ def test_false_sentences_are_near_misses():
     assert 0.3 < np.mean(neither) < 0.7
 
 
-def test_one_picture_is_not_enough():
+def test_one_image_is_not_enough():
     """A guesser that sees how many such things the left picture shows, and the kind, is far from sure."""
     cases = defaultdict(Counter)
     for sample in some(NLVR, "train", 1200):
@@ -215,7 +215,7 @@ def test_where_no_pair_fits_the_sentence_compares():
 
 def fits(sample, i):
     """Whether the expression fits object i."""
-    objects = sample.pictures[0].objects
+    objects = sample.images[0].objects
     if sample.kind == "place":
         row, column = re.fullmatch(r"the object in row (\w+), column (\w+)", sample.text).groups()
         return objects[i].cell == 4 * NUMBERS[row] + NUMBERS[column]
@@ -225,19 +225,19 @@ def fits(sample, i):
     one, predicate, other = re.fullmatch(rf"(the \w+ \w+) ({'|'.join(RELATIONS)}) (the \w+ \w+)", sample.text).groups()
     landmarks = [j for j, item in enumerate(objects) if f"the {item.colour} {item.shape}" == other]
     assert len(landmarks) == 1
-    return name == one and (i, predicate, landmarks[0]) in sample.pictures[0].graph
+    return name == one and (i, predicate, landmarks[0]) in sample.images[0].graph
 
 
 def test_an_expression_fits_one_object_and_no_other():
     for sample in some(Referring):
-        assert [fits(sample, i) for i in range(len(sample.pictures[0].objects))].index(True) == sample.label
-        assert sum(fits(sample, i) for i in range(len(sample.pictures[0].objects))) == 1
+        assert [fits(sample, i) for i in range(len(sample.images[0].objects))].index(True) == sample.label
+        assert sum(fits(sample, i) for i in range(len(sample.images[0].objects))) == 1
 
 
 def test_a_relation_is_needed_where_one_is_given():
     for sample in by_kind(some(Referring))["relation"]:
-        one = sample.pictures[0].objects[sample.label]
-        assert sum((item.colour, item.shape) == (one.colour, one.shape) for item in sample.pictures[0].objects) > 1
+        one = sample.images[0].objects[sample.label]
+        assert sum((item.colour, item.shape) == (one.colour, one.shape) for item in sample.images[0].objects) > 1
 
 
 def test_any_region_may_be_meant():
@@ -249,26 +249,26 @@ def test_any_region_may_be_meant():
 # Entailment.
 
 
-def covered(picture):
+def covered(image):
     """Which cells are one flat grey."""
-    cells = picture.image.unfold(1, 8, 8).unfold(2, 8, 8).reshape(3, 16, 64)
+    cells = image.image.unfold(1, 8, 8).unfold(2, 8, 8).reshape(3, 16, 64)
     return ((cells == 0.5).all(2).all(0)).nonzero()[:, 0].tolist()
 
 
-def test_labels_are_what_the_pictures_say():
+def test_labels_are_what_the_images_say():
     for sample in some(Entailment):
-        (picture,) = sample.pictures
+        (image,) = sample.images
         row, column, value = re.fullmatch(
             r"the object in row (\w+), column (\w+) is (?:an? )?(\w+)", sample.text
         ).groups()
         cell = 4 * NUMBERS[row] + NUMBERS[column]
-        there = [item for item in picture.objects if item.cell == cell]
+        there = [item for item in image.objects if item.cell == cell]
         label = Entailment.labels[sample.label]
         if label == "neutral":
-            assert cell in covered(picture)
+            assert cell in covered(image)
             assert not there
         else:
-            assert cell not in covered(picture)
+            assert cell not in covered(image)
             assert (getattr(there[0], sample.kind) == value) == (label == "entailment")
     assert "an arrow" in {sample.text.rpartition(" is ")[2] for sample in some(Entailment)}
 
@@ -284,42 +284,42 @@ def test_each_sentence_comes_with_every_label():
 def test_four_cells_are_covered_and_two_objects_gone_whatever_the_label():
     whole = {}
     for sample in some(Entailment):
-        (picture,) = sample.pictures
-        cells = covered(picture)
+        (image,) = sample.images
+        cells = covered(image)
         assert len(cells) == 4
-        assert not set(cells) & {item.cell for item in picture.objects}
-        assert len(picture.objects) in (6, 7)
-        whole.setdefault(sample.label, []).append(len(picture.objects))
+        assert not set(cells) & {item.cell for item in image.objects}
+        assert len(image.objects) in (6, 7)
+        whole.setdefault(sample.label, []).append(len(image.objects))
     close(torch.tensor([np.mean(counts) for counts in whole.values()]), torch.full((3,), 6.5).double(), 0.12)
 
 
 def test_what_is_covered_is_two_objects_and_two_empty_cells():
     scenes = Scenes(size=24).__getitems__(range(20))
     for number, sample in enumerate(some(Entailment)[:60]):
-        (picture,), scene = sample.pictures, scenes[number // 3]
-        shown, whole = ({item.cell: item for item in each.objects} for each in (picture, scene))
+        (image,), scene = sample.images, scenes[number // 3]
+        shown, whole = ({item.cell: item for item in each.objects} for each in (image, scene))
         gone = whole.keys() - shown.keys()
         assert len(gone) == 2
-        assert gone < set(covered(picture))
+        assert gone < set(covered(image))
         assert shown.keys() < whole.keys()
         # All but the object that is spoken of is as it was, and the caption still names what is there.
         changed = [cell for cell in shown if shown[cell].name != whole[cell].name]
-        assert all(f"the object {place(cell)} is" in sample.text for cell in changed)
-        assert picture.caption == scene.caption
-        names = [each.objects[i].name for each in (picture, scene) for i in each.relation[::2]]
+        assert all(f"the object {position(cell)} is" in sample.text for cell in changed)
+        assert image.caption == scene.caption
+        names = [each.objects[i].name for each in (image, scene) for i in each.relation[::2]]
         assert names[:2] == names[2:]
-        assert all([item.name for item in picture.objects].count(name) == 1 for name in names)
+        assert all([item.name for item in image.objects].count(name) == 1 for name in names)
 
 
-def test_the_picture_alone_does_not_tell_entailment_from_contradiction():
+def test_the_image_alone_does_not_tell_entailment_from_contradiction():
     """What the sentence says of its object is as often shown, and as often in any relation to the other objects."""
     alone, samples = Counter(), some(Entailment, "train", 3000)
     for sample in samples:
-        (picture,), kind = sample.pictures, sample.kind
-        cell = next((k for k in range(16) if f"the object {place(k)} is" in sample.text), None)
-        for item in picture.objects:
+        (image,), kind = sample.images, sample.kind
+        cell = next((k for k in range(16) if f"the object {position(k)} is" in sample.text), None)
+        for item in image.objects:
             if item.cell == cell:
-                others = [getattr(other, kind) for other in picture.objects if other is not item]
+                others = [getattr(other, kind) for other in image.objects if other is not item]
                 alone[sample.label] += getattr(item, kind) in others
     assert alone[0] > 200
     assert abs(alone[0] - alone[2]) < 4 * (2 * alone[0]) ** 0.5
@@ -327,10 +327,10 @@ def test_the_picture_alone_does_not_tell_entailment_from_contradiction():
 
 def test_what_is_covered_is_in_no_region():
     samples = some(Entailment)[:60]
-    found = SceneDetector()([sample.pictures[0] for sample in samples])
+    found = SceneDetector()([sample.images[0] for sample in samples])
     for sample, boxes, mask in zip(samples, found["boxes"], found["region_mask"]):
-        close(boxes[mask], sample.pictures[0].boxes / 32, 1e-6)
-        assert sample.pictures[0].masks.shape[0] == mask.sum()
+        close(boxes[mask], sample.images[0].boxes / 32, 1e-6)
+        assert sample.images[0].masks.shape[0] == mask.sum()
 
 
 # Batches.
@@ -350,20 +350,20 @@ def test_batches_hold_texts_targets_and_kinds(tokenizer):
         assert [task.kinds[kind] for kind in batch["kind"].tolist()] == [sample.kind for sample in samples]
         pixels = batch["image"] * torch.tensor([0.5, 0.4, 0.3])[:, None, None]
         pixels = pixels + torch.tensor([0.1, 0.2, 0.3])[:, None, None]
-        images = torch.stack([torch.stack([picture.image for picture in sample.pictures]) for sample in samples])
+        images = torch.stack([torch.stack([image.image for image in sample.images]) for sample in samples])
         close(pixels, images if name == "nlvr" else images[:, 0], 1e-6)
         extra = {"referred_box"} if name == "referring" else set()
         assert batch.keys() == {"image", "tokens", "mask", "kind", names[name]} | extra
 
 
-def test_two_pictures_are_two_along_an_axis(tokenizer):
+def test_two_images_are_two_along_an_axis(tokenizer):
     samples = some(NLVR)[:10]
     detector = SceneDetector(0.1)
     batch = task_collate(tokenizer, (Image(), Regions(detector)))(samples)
     assert batch["image"].shape == (10, 2, 3, 32, 32)
     assert batch["region_mask"].shape == (10, 2, 9)
     for side in (0, 1):
-        found = detector([sample.pictures[side] for sample in samples])
+        found = detector([sample.images[side] for sample in samples])
         p = found["boxes"].shape[1]
         for name in ("regions", "boxes", "region_mask", "region_classes"):
             assert torch.equal(batch[name][:, side, :p], found[name])
@@ -376,16 +376,16 @@ def test_the_referred_box_is_the_referred_regions(tokenizer):
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-def test_who_is_blind_gets_the_same_picture_with_every_text(tokenizer, task):
+def test_who_is_blind_gets_the_same_image_with_every_text(tokenizer, task):
     samples = some(task)[:30]
     seeing, blind = (task_collate(tokenizer, blind=blind)(samples) for blind in (False, True))
-    pictures = ("image", "regions", "boxes", "region_mask", "region_classes")
-    for name in pictures:
+    images = ("image", "regions", "boxes", "region_mask", "region_classes")
+    for name in images:
         assert blind[name].shape == seeing[name].shape
         assert blind[name].dtype == seeing[name].dtype
         assert (blind[name] == blind[name][:1]).all()
         assert not torch.equal(blind[name], seeing[name]) or name == "region_mask"
-    for name in seeing.keys() - set(pictures):
+    for name in seeing.keys() - set(images):
         assert torch.equal(blind[name], seeing[name])
     assert torch.equal(blind["boxes"].flatten(0, -2)[0], torch.tensor([0.0, 0, 1, 1]))
     assert blind["region_mask"].all()

@@ -299,7 +299,7 @@ def test_combinations_held_out_move_in_composition_alone():
             assert any(held_out[:2]) if split == "composition" else not any(held_out)
 
 
-def test_no_picture_of_one_split_can_be_in_another():
+def test_no_image_of_one_split_can_be_in_another():
     grounds = {s: {int(x.attributes.ground[x.row]) for x in some(s, 40, 24)} for s in SPLITS}
     assert sum(map(len, grounds.values())) == len(set().union(*grounds.values()))
     frames = [frame.numpy().tobytes() for split in SPLITS for x in some(split, 40, 24) for frame in x.video[::6]]

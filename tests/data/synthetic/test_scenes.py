@@ -52,11 +52,11 @@ def stands(one, relation, other, size=64):
 
 
 def test_another_split_index_or_seed_gives_another_scene():
-    pictures = [
+    images = [
         Scenes(split, seed=seed)[index].image.numpy().tobytes()
         for split, seed, index in product(SPLITS, (0, 1, 2**31), (0, 1, 10**9, 10**9 + 1))
     ]
-    assert len(set(pictures)) == len(pictures)
+    assert len(set(images)) == len(images)
     layouts = [(s.caption, s.objects) for split in SPLITS for s in some(split, 300)]
     assert len(set(layouts)) == len(layouts)  # not only other grounds
 
@@ -67,9 +67,9 @@ def test_another_split_index_or_seed_gives_another_scene():
 def test_each_split_has_grounds_of_its_own():
     """No picture of one split can occur in another: their grounds are different pictures."""
     for size in (32, 64):
-        pictures = drawing.grounds(size)
-        assert len({ground.tobytes() for ground in pictures}) == len(pictures) == 64
-        assert 0 <= pictures.min() <= pictures.max() < 0.3  # dark
+        images = drawing.grounds(size)
+        assert len({ground.tobytes() for ground in images}) == len(images) == 64
+        assert 0 <= images.min() <= images.max() < 0.3  # dark
     used = {split: set(scene_layout(split, np.arange(3000), 0).ground.tolist()) for split in SPLITS}
     assert sorted(ground for grounds in used.values() for ground in grounds) == list(range(64))
     for split in SPLITS:
@@ -193,7 +193,7 @@ def test_the_graph_is_complete_and_true():
 # Pixels.
 
 
-def test_pictures_are_float32_from_0_to_1():
+def test_images_are_float32_from_0_to_1():
     images = torch.stack([sample.image for sample in some()])
     assert images.dtype == torch.float32
     assert images.shape == (300, 3, 64, 64)
@@ -361,8 +361,8 @@ def test_scenes_say_the_same_in_both(name):
         caption, translation = sample.caption.split(), sample.translation.split()
         assert translate(sample.translation) == " ".join(caption)
         assert len(sample.translated_words) == len(translation)
-        for place, number in enumerate(sample.translated_words):
-            words.setdefault(caption[number], set()).add(translation[place])
+        for position, number in enumerate(sample.translated_words):
+            words.setdefault(caption[number], set()).add(translation[position])
         assert translation != caption
     assert all(len(found) == 1 for found in words.values())
     assert [word for word, found in words.items() if found == {word}] == ["a"]

@@ -67,9 +67,9 @@ def test_splits_are_apart_and_new_pairs_are_in_composition_alone(objects):
         assert not PAIRS & {(item.colour, item.shape) for sample in found for item in sample.objects}
     new = [PAIRS & {(item.colour, item.shape) for item in s.objects} for s in samples("composition", objects=objects)]
     assert all(new) if objects == 2 else any(new)
-    pictures = {split: {sample.image.numpy().tobytes() for sample in samples(split, 50, objects=objects)}
+    images = {split: {sample.image.numpy().tobytes() for sample in samples(split, 50, objects=objects)}
                 for split in ("train", "test")}  # fmt: skip
-    assert not pictures["train"] & pictures["test"]
+    assert not images["train"] & images["test"]
 
 
 # One object.
@@ -148,7 +148,7 @@ def test_an_answer_is_what_stands_in_the_cell_and_each_object_is_asked_about():
 
 
 @pytest.mark.parametrize("size", [24, 32])
-def test_a_picture_shows_its_layout(size):
+def test_a_image_shows_its_layout(size):
     found = of_classes("test", 12, size=size, seed=3)
     drawn = torch.from_numpy(draw(found[0].layout, size))
     assert [sample.row for sample in found] == list(range(12))
@@ -186,7 +186,7 @@ def test_an_object_reaches_the_edges_of_its_box(size):
 
 
 def test_boxes_are_two_fifths_to_all_of_their_cell_and_anywhere_in_it():
-    extents, places = [], []
+    extents, positions = [], []
     for sample in with_boxes(count=300):
         for item in sample.objects:
             row, column = divmod(item.cell, 2)
@@ -195,13 +195,13 @@ def test_boxes_are_two_fifths_to_all_of_their_cell_and_anywhere_in_it():
             assert 16 * row - 1e-9 <= top < bottom <= 16 * row + 16 + 1e-9
             assert item.centre == pytest.approx(((left + right) / 2, (top + bottom) / 2))
             extents += [(right - left) / 16, (bottom - top) / 16]
-            places += [(left - 16 * column) / (16 - right + left), (top - 16 * row) / (16 - bottom + top)]  # 0 to 1
+            positions += [(left - 16 * column) / (16 - right + left), (top - 16 * row) / (16 - bottom + top)]  # 0 to 1
     assert 0.4 <= min(extents) < 0.45
     assert 0.95 < max(extents) <= 1 + 1e-9
     small, middle, large = np.histogram(extents, [0.4, 0.6, 0.8, 1.01])[0] / len(extents)
     assert middle < min(small, large) < 0.45  # rather small or large than between
-    assert np.histogram(places, 4)[0].min() > 0.2 * len(places)
-    assert abs(np.corrcoef(extents, places)[0, 1]) < 0.15
+    assert np.histogram(positions, 4)[0].min() > 0.2 * len(positions)
+    assert abs(np.corrcoef(extents, positions)[0, 1]) < 0.15
 
 
 def test_objects_seeds_and_splits_have_their_own():

@@ -147,7 +147,7 @@ def test_units_are_as_frequent_and_the_past_tells_nothing():
 # In step.
 
 
-def test_sound_and_picture_change_with_the_units_between_frames():
+def test_sound_and_image_change_with_the_units_between_frames():
     for sample in some():
         assert (sample.video.shape, sample.waveform.shape, sample.units.shape) == ((50, 3, 16, 16), (32000,), (50,))
         assert sample.units.dtype == torch.int64
@@ -229,7 +229,7 @@ def test_formants_are_heard_where_they_belong():
             assert np.sqrt((row**2).mean()) == pytest.approx(0.1, rel=0.01)
 
 
-def test_larger_pictures_show_the_same():
+def test_larger_images_show_the_same():
     for sample, known in zip(some(count=6, size=48), some()):
         assert sample.video.shape == (50, 3, 48, 48)
         small = torch.nn.functional.avg_pool2d(sample.video, 3)
@@ -249,7 +249,7 @@ def test_two_speakers_are_never_trained_on():
     assert all(speaker.pitch not in {s.pitch for s in SPEAKERS[:6]} for speaker in SPEAKERS[6:])
 
 
-def test_splits_share_no_picture_and_no_sentence():
+def test_splits_share_no_image_and_no_sentence():
     frames = {s: {f.numpy().tobytes() for x in some(s) for f in x.video} for s in SPLITS}
     assert sum(map(len, frames.values())) == len(set().union(*frames.values()))
     grounds = [set(speak(split, np.arange(2000), 0, 50).ground.tolist()) for split in SPLITS]

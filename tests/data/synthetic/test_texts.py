@@ -94,7 +94,7 @@ def test_systems_that_want_more_say_so():
     assert isinstance(run.collate()([load("texts", "val", scenes=10)[0]])["tokens"], torch.Tensor)
 
 
-def test_two_neighbouring_words_are_exchanged_at_every_place():
+def test_two_neighbouring_words_are_exchanged_at_every_position():
     texts = ["a large red star", "the the star"] * 60
     found = swap_neighbours(texts, torch.Generator().manual_seed(0))
     assert set(found[::2]) == {"large a red star", "a red large star", "a large star red"}
@@ -148,17 +148,17 @@ def test_each_closing_bracket_has_its_partner():
     tokens, partner = sentences()
     assert tokens.shape == partner.shape == (300, 17)
     assert (tokens[:, 0] == 1).all()
-    for row, places in zip(tokens.tolist(), partner.tolist()):
+    for row, positions in zip(tokens.tolist(), partner.tolist()):
         still_open, deepest = [], 0
-        for i, (token, place) in enumerate(zip(row, places)):
+        for i, (token, position) in enumerate(zip(row, positions)):
             if token >= FIRST and token % 2 == 0:
                 still_open.append(i)
                 deepest = max(deepest, len(still_open))
             elif token >= FIRST:
-                assert place == still_open.pop()
-                assert token == row[place] + 1  # of the same kind
+                assert position == still_open.pop()
+                assert token == row[position] + 1  # of the same kind
                 continue
-            assert place == -1
+            assert position == -1
         assert still_open == []
         assert deepest <= 5
 

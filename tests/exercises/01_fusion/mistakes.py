@@ -19,15 +19,15 @@ from mmlearn.objectives.cues import (
 )
 
 
-def _similar(text, picture, *, use=lambda cosine: (1 + cosine) / 2, least=1e-12):
+def _similar(text, image, *, use=lambda cosine: (1 + cosine) / 2, least=1e-12):
     """Both vectors at length 1 first."""
-    return use((F.normalize(text, dim=1, eps=least) * F.normalize(picture, dim=1, eps=least)).sum(1))
+    return use((F.normalize(text, dim=1, eps=least) * F.normalize(image, dim=1, eps=least)).sum(1))
 
 
-def _divided(text, picture):
+def _divided(text, image):
     """By the lengths, which may be 0."""
-    lengths = text.norm(dim=1) * picture.norm(dim=1)
-    return ((text * picture).sum(1) + lengths) / (2 * lengths)
+    lengths = text.norm(dim=1) * image.norm(dim=1)
+    return ((text * image).sum(1) + lengths) / (2 * lengths)
 
 
 def _pairs(similarity, true, *, last=torch.mean, least=1e-6, use=lambda s: s, wanted=lambda true: true):
@@ -38,13 +38,13 @@ def _pairs(similarity, true, *, last=torch.mean, least=1e-6, use=lambda s: s, wa
 
 
 def _products(x, *, one=1.0, front=False, turned=False, join="multiply"):
-    """Every product by itself, in the order of the places of its numbers."""
+    """Every product by itself, in the order of the positions of its numbers."""
     ones = torch.full_like(x[..., :1], one)
     x = torch.cat([ones, x] if front else [x, ones], -1)
     vectors = x.unbind(1)[::-1] if turned else x.unbind(1)
     take = torch.prod if join == "multiply" else torch.sum
-    places = product(range(x.shape[2]), repeat=len(vectors))
-    return torch.stack([take(torch.stack([v[:, i] for v, i in zip(vectors, at)]), 0) for at in places], 1)
+    positions = product(range(x.shape[2]), repeat=len(vectors))
+    return torch.stack([take(torch.stack([v[:, i] for v, i in zip(vectors, at)]), 0) for at in positions], 1)
 
 
 def _of_low_rank(x, factors, *, use=lambda parts: parts.prod(1).sum(1), front=False, one=1.0):

@@ -31,7 +31,7 @@ def _two_ends(row, end):
 
 
 def _loss(logits, tokens, mask, *, shift=1, ask=1, counts=None, last=torch.mean):
-    """The log-probability of each token by the logits ``shift`` places behind the one before it."""
+    """The log-probability of each token by the logits ``shift`` positions behind the one before it."""
     said = logits[:, ask - 1 + shift :][:, : tokens.shape[1] - ask]
     some = mask[:, ask:] if counts is None else counts(mask)
     logs = said.log_softmax(-1).gather(2, tokens[:, ask:][:, : said.shape[1], None])[..., 0]
@@ -48,11 +48,11 @@ def _channels(
     return end(torch.einsum("bca,a->bc", act(keys) + asked if outside else act(keys + asked), score))
 
 
-def _places(
+def _positions(
     features, hidden, key, bias, query, score,
     *, order="b c r k -> b (r k) c", act=torch.tanh, h=1.0, end=lambda s: s.softmax(1),
 ):  # fmt: skip
-    """As a convolution of 1 by 1, before places are put in a row."""
+    """As a convolution of 1 by 1, before positions are put in a row."""
     keys = F.conv2d(features, key[:, :, None, None], bias)
     score_of = act(keys + h * F.linear(hidden, query)[:, :, None, None]).mul(score[:, None, None]).sum(1)
     return end((score_of.mT if order == "columns" else score_of).flatten(1))
@@ -61,7 +61,7 @@ def _places(
 def _mixed(features, *more):
     """A reshape in the place of a transposed matrix."""
     b, c, rows, columns = features.shape
-    return _places(features.reshape(b, rows * columns, c).mT.reshape(b, c, rows, columns), *more)
+    return _positions(features.reshape(b, rows * columns, c).mT.reshape(b, c, rows, columns), *more)
 
 
 def _ordered(features, order, channel, spatial, *, same=False, scale=(True, True), add=False, turned=False, look=None):
@@ -107,8 +107,8 @@ def _bleu_of_each(candidates, references):
 
 def _rare(count, there, *, have=lambda there: there.gt(0).any(1).sum(0), of=lambda there: there.shape[0], use=None):
     """The logarithm of one quotient."""
-    pictures = have(there).clamp(min=1)
-    idf = (of(there) / pictures).log()
+    images = have(there).clamp(min=1)
+    idf = (of(there) / images).log()
     return (use or torch.mul)(count, idf)
 
 
@@ -173,7 +173,7 @@ RIGHT = {  # right answers that are written in another way than the library's
     "until_end": _written,
     "caption_loss": _loss,
     "channel_attention": _channels,
-    "spatial_attention": _places,
+    "spatial_attention": _positions,
     "in_order": _ordered,
     "bleu": _bleu,
     "tf_idf": _rare,
@@ -191,7 +191,7 @@ MISTAKES = {
         "must be boolean": {"whole numbers": then(until_end, Tensor.int)},
     },
     "caption_loss": {
-        "here they do not": {"one place early": partial(_loss, shift=0)},
+        "here they do not": {"one position early": partial(_loss, shift=0)},
         "here they say the one that was just read": {"its own": partial(_loss, shift=2)},
         "here it is.": {"the start token": lambda z, x, mask: F.cross_entropy(z[:, :-1][mask], x[mask])},
         "Padding must not count": {"padding": partial(_loss, counts=lambda mask: mask[:, 1:] | True)},
@@ -208,12 +208,12 @@ MISTAKES = {
         "here it is left out": {"no bias": partial(_channels, b=0.0)},
     },
     "spatial_attention": {
-        "here these are scores": {"no softmax": partial(_places, end=lambda s: s)},
-        "here a sigmoid makes each": {"a sigmoid": partial(_places, end=torch.sigmoid)},
-        "here they stand column by column": {"columns": partial(_places, order="columns")},
+        "here these are scores": {"no softmax": partial(_positions, end=lambda s: s)},
+        "here a sigmoid makes each": {"a sigmoid": partial(_positions, end=torch.sigmoid)},
+        "here they stand column by column": {"columns": partial(_positions, order="columns")},
         "here a reshape mixes them": {"a reshape": _mixed},
-        "here h does not": {"blind": partial(_places, h=0.0)},
-        "here none does": {"no tanh": partial(_places, act=lambda x: x)},
+        "here h does not": {"blind": partial(_positions, h=0.0)},
+        "here none does": {"no tanh": partial(_positions, act=lambda x: x)},
     },
     "in_order": {
         "here it comes last": {"turned": partial(_ordered, turned=True)},
@@ -221,7 +221,7 @@ MISTAKES = {
         "so that even ones change nothing": {
             "neither scaled": partial(_ordered, scale=(False, False)),
             "channels not scaled": partial(_ordered, scale=(False, True)),
-            "places not scaled": partial(_ordered, scale=(True, False)),
+            "positions not scaled": partial(_ordered, scale=(True, False)),
         },
         "here what is weighed is added": {"added": partial(_ordered, add=True)},
         "where must be the weights": {"as they are multiplied": partial(_ordered, look=lambda w: w * w.shape[1])},

@@ -49,13 +49,13 @@ def _looks(u, v, looks, *, start=lambda u, first: u, add=lambda u, o: u + o, sho
     return u, torch.stack(shown(maps) if shown else maps, axis)
 
 
-def _encoding(mask, width, *, j0=1, k0=1, all_places=False, all_count=False, zero=True):
-    """Number by number, as the product of a place from -1 to 1 and a number from -1 to 1."""
+def _encoding(mask, width, *, j0=1, k0=1, all_positions=False, all_count=False, zero=True):
+    """Number by number, as the product of a position from -1 to 1 and a number from -1 to 1."""
     J = mask.sum(-1, keepdim=True).clamp(min=1).float()
     J = torch.full_like(J, mask.shape[-1]) if all_count else J
-    j = torch.arange(1, mask.shape[-1] + 1).expand(mask.shape) if all_places else mask.cumsum(-1)
-    place = 1 - 2 * (j + j0 - 1) / J
-    columns = [(1 + place) / 2 - (k + k0) / width * place for k in range(width)]
+    j = torch.arange(1, mask.shape[-1] + 1).expand(mask.shape) if all_positions else mask.cumsum(-1)
+    position = 1 - 2 * (j + j0 - 1) / J
+    columns = [(1 + position) / 2 - (k + k0) / width * position for k in range(width)]
     weights = torch.stack(columns, -1)
     return weights.masked_fill(~mask[..., None], 0) if zero else weights
 
@@ -168,7 +168,7 @@ MISTAKES = {
     },
     "several_looks": {
         "here each begins with the question": {"always the question": partial(_looks, start=lambda u, first: first)},
-        "here it takes its place": {"the question only once": partial(_looks, add=lambda u, o: o)},
+        "here it takes its position": {"the question only once": partial(_looks, add=lambda u, o: o)},
         "here the first one's are repeated": {
             "the first map": partial(_looks, shown=lambda maps: [maps[0]] * len(maps))
         },
@@ -183,7 +183,7 @@ MISTAKES = {
         "j must begin at 1": {"j from 0": partial(_encoding, j0=0)},
         "k must begin at 1": {"k from 0": partial(_encoding, k0=0)},
         "J counts words that are real": {"padding as well": partial(_encoding, all_count=True)},
-        "j counts words that are real": {"all places": partial(_encoding, all_places=True)},
+        "j counts words that are real": {"all positions": partial(_encoding, all_positions=True)},
         "must have shape": {"the other way round": then(position_encoding, lambda it: F.pad(it.mT, (0, 1)))},
         "For a sentence without words": {
             "divided by 0": lambda mask, width: (
@@ -199,7 +199,7 @@ MISTAKES = {
         "here they are divided": {"attention's": lambda u, m, c, mask: _hop(u, m, c, mask, scale=u.shape[1] ** -0.5)},
         "here they are found by c": {"c for both": lambda u, m, c, mask: _hop(u, c, c, mask)},
         "here it is m": {"m for both": lambda u, m, c, mask: _hop(u, m, m, mask)},
-        "here it takes its place": {"no sum": partial(_hop, add=lambda u, o: o)},
+        "here it takes its position": {"no sum": partial(_hop, add=lambda u, o: o)},
         "none comes to c": {"c is a constant": deaf(_hop, 2)},
         "this is a Tensor": {"u alone": lambda u, m, c, mask: _hop(u, m, c, mask)[0]},
     },
@@ -210,8 +210,8 @@ MISTAKES = {
         "here it is linear": {"no sigmoid": partial(_gated, opened=same)},
         "here they share a softmax": {"a softmax": partial(_gated, opened=lambda g: g.softmax(-1))},
         "here it is added": {"the query again": partial(_gated, add=True)},
-        "query and found have changed places": {"the other order": lambda q, f, i, g: _gated(f, q, i, g)},
-        "information and gate have changed places": {"the other weight": lambda q, f, i, g: _gated(q, f, g, i)},
+        "query and found have changed positions": {"the other order": lambda q, f, i, g: _gated(f, q, i, g)},
+        "information and gate have changed positions": {"the other weight": lambda q, f, i, g: _gated(q, f, g, i)},
         "none comes to gate": {"the gate is a constant": deaf(_gated, 3)},
     },
     "weighed_vertex": {

@@ -81,13 +81,13 @@ def _scores(
 
 
 def _damsm(
-    regions, picture, words, sentence, mask, sharpness=(5.0, 5.0, 10.0), *, ways=(0.5, 0.5), kinds=(1, 1),
+    regions, image, words, sentence, mask, sharpness=(5.0, 5.0, 10.0), *, ways=(0.5, 0.5), kinds=(1, 1),
     third=lambda g: g[2], unit=F.normalize, first=lambda g: g[:2],
 ):  # fmt: skip
     """The log-probabilities of the diagonal, row by row and column by column."""
     by_words = word_region_scores(regions, words, mask, first(sharpness))[0]
     total = 0
-    for weight, scores in zip(kinds, (by_words, unit(picture) @ unit(sentence).T)):
+    for weight, scores in zip(kinds, (by_words, unit(image) @ unit(sentence).T)):
         logits = third(sharpness) * scores
         pay = [-logits.log_softmax(side).diagonal().mean() for side in (1, 0)]
         total = total + weight * (ways[0] * pay[0] + ways[1] * pay[1])
@@ -115,7 +115,7 @@ MISTAKES = {
         "here both weigh a half": {"the middle": lambda text, other, beta=0.5: (text + other) / 2},
         "here each text weighs 1": {"a sum": lambda text, other, beta=0.5: text + other},
         "here the text stays whole": {"a step": lambda text, other, beta=0.5: text + beta * other},
-        "have changed places": {"the other way": lambda text, other, beta=0.5: interpolate_texts(other, text, beta)},
+        "have changed positions": {"the other way": lambda text, other, beta=0.5: interpolate_texts(other, text, beta)},
         "none comes to other": {"the other is a constant": deaf(interpolate_texts, 1)},
     },
     "conditioning_augmentation": {
@@ -179,7 +179,7 @@ MISTAKES = {
         "must be boolean": {"numbers": then(other_captions, lambda both: (both[0], both[1].int()))},
     },
     "word_attention": {
-        "here each word does over places": {"over places": partial(_mixed, over=1)},
+        "here each word does over positions": {"over positions": partial(_mixed, over=1)},
         "these are": {"scaled": partial(_mixed, score=lambda q, w: q @ w.mT / q.shape[-1] ** 0.5)},
         "not cosines": {
             "cosines": partial(_mixed, score=lambda q, w: F.normalize(q, dim=-1) @ F.normalize(w, dim=-1).mT)

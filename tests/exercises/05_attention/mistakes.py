@@ -10,7 +10,7 @@ from einops import rearrange
 MASKS = {2: "b n -> b 1 1 n", 3: "b q n -> b 1 q n", 4: "b h q n -> b h q n"}
 LOWEST = torch.finfo(torch.float32).min
 
-# Right answers with one place where they can go wrong.
+# Right answers with one position where they can go wrong.
 
 
 def _patches(image, size, pattern="b c (row y) (column x) -> b (row column) (c y x)"):
@@ -97,7 +97,7 @@ def _mask_after_softmax(query, key, mask=None, causal=False):
     return weights if mask is None else weights * mask[:, None, None]
 
 
-def _scaled_in_place(query, key, mask=None, causal=False):
+def _scaled_in_position(query, key, mask=None, causal=False):
     query /= query.shape[-1] ** 0.5
     return _weights(query, key, mask, causal, divisor=1)
 
@@ -211,12 +211,12 @@ MISTAKES = {
             "minus infinity": partial(_weights, fill=-torch.inf, zero=False),
             "equal shares of nothing": partial(_weights, zero=False),
         },
-        "must leave its arguments as they are": {"changes the query": _scaled_in_place},
+        "must leave its arguments as they are": {"changes the query": _scaled_in_position},
         "No query may see a later key": {
             "causal forgotten": lambda q, k, mask=None, causal=False: _weights(q, k, mask)
         },
         "sees later ones only": {"upper triangle": partial(_weights, triangle=torch.triu)},
-        "A query must see its own place": {"not itself": partial(_weights, triangle=lambda x: x.tril(-1))},
+        "A query must see its own position": {"not itself": partial(_weights, triangle=lambda x: x.tril(-1))},
         "2 queries and 5 keys: The last query": {"triangle from the first key": partial(_weights, triangle=torch.tril)},
         "A mask and causal together": {
             "either mask or causal": lambda q, k, mask=None, causal=False: _weights(q, k, mask, causal and mask is None)

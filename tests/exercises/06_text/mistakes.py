@@ -31,8 +31,8 @@ def _seen(
     whole=lambda past, prefix: past | prefix[:, None],
     hide=lambda m: m[:, None],
 ):
-    place = torch.arange(prefix.shape[1])
-    seen = whole(past(place[:, None], place), prefix)
+    position = torch.arange(prefix.shape[1])
+    seen = whole(past(position[:, None], position), prefix)
     return seen if mask is None else seen & hide(mask)
 
 
@@ -285,7 +285,9 @@ MISTAKES = {
         "with no division by c": {
             "mean over tokens": partial(_inherit, divergence=lambda p, q: (p.exp() * (p - q)).mean())
         },
-        "the mean over the n places": {"a sum": partial(_inherit, divergence=lambda p, q: (p.exp() * (p - q)).sum())},
+        "the mean over the n positions": {
+            "a sum": partial(_inherit, divergence=lambda p, q: (p.exp() * (p - q)).sum())
+        },
         "It must be (1 - α) · loss + α · KL": {
             "squares": partial(_inherit, divergence=lambda p, q: (p.exp() - q.exp()).square().sum(-1).mean())
         },

@@ -49,7 +49,7 @@ def _replace(
     compare=lambda drawn, label, read: drawn != label,
     base=lambda tokens, label: tokens,
 ):
-    """Place by place, in a loop."""
+    """Place by position, in a loop."""
     filled, replaced = base(tokens, label).clone(), torch.zeros_like(label, dtype=torch.bool)
     for (i, j), token in zip((label >= 0).nonzero().tolist(), draw(logits, generator).tolist()):
         filled[i, j] = token
@@ -86,17 +86,17 @@ def _hide(
     in_text=lambda k: k,
 ):
     """Run by run."""
-    short, target, k, place = [], [], 0, 0
+    short, target, k, position = [], [], 0, 0
     for gone, run in groupby(hidden.tolist()):
         n = len(list(run))
         if not gone:
-            short += text[place : place + n].tolist()
+            short += text[position : position + n].tolist()
         else:
             short.append(sentinel(first, in_text(k)))
-            span, mark = text[place : place + n].tolist(), [sentinel(first, in_target(k))]
+            span, mark = text[position : position + n].tolist(), [sentinel(first, in_target(k))]
             target += mark + span if behind else span + mark
             k += 1
-        place += n
+        position += n
     return text.new_tensor(short), text.new_tensor(target + ([sentinel(first, k)] if last else []))
 
 
@@ -109,8 +109,8 @@ def _fill(short, target, first, *, spans=lambda spans: spans, keep=False, last=F
     """Split the target at its sentinels, by position."""
     target = target.tolist()
     count = sum(first - 20 < token <= first for token in target)
-    places = [target.index(first - k) for k in range(count)]
-    found = spans([target[a + 1 : b] for a, b in pairwise(places)])
+    positions = [target.index(first - k) for k in range(count)]
+    found = spans([target[a + 1 : b] for a, b in pairwise(positions)])
     text = []
     for token in short.tolist():
         if first - 20 < token <= first:
@@ -135,7 +135,7 @@ def _permute(
 ):
     cuts = sorted({0, *cut(ends), *([len(text)] if rest else [])})
     sentences = [inside(list(range(a, b))) for a, b in pairwise(cuts) if b <= len(text)]
-    source = torch.tensor([place for i in order(len(sentences), generator) for place in sentences[i]])
+    source = torch.tensor([position for i in order(len(sentences), generator) for position in sentences[i]])
     return text[source], source, len(text)
 
 
@@ -149,14 +149,18 @@ def _changed(change):
 
 
 def _restore(corruption, missing):
-    """A dictionary from places to tokens."""
-    known = {place: token for place, token in zip(corruption.source.tolist(), corruption.tokens.tolist()) if place >= 0}
+    """A dictionary from positions to tokens."""
+    known = {
+        position: token
+        for position, token in zip(corruption.source.tolist(), corruption.tokens.tolist())
+        if position >= 0
+    }
     rest = iter(missing.tolist())
     return torch.tensor([known[i] if i in known else next(rest) for i in range(corruption.length)])
 
 
 def _masks_kept(corruption, missing):
-    """A source of -1 is taken for the last place."""
+    """A source of -1 is taken for the last position."""
     text = restore(corruption, missing)
     text[corruption.source] = corruption.tokens
     return text
@@ -219,7 +223,7 @@ MISTAKES = {
             "all hidden ones": partial(_replace, compare=lambda drawn, label, read: True),
             "compared with what was read": partial(_replace, compare=lambda drawn, label, read: drawn != read),
         },
-        "Row i of the logits must be of the i-th hidden place": {"column by column": _column_by_column},
+        "Row i of the logits must be of the i-th hidden position": {"column by column": _column_by_column},
         "It must be a draw, not the likeliest token": {"argmax": partial(_replace, draw=lambda z, g: z.argmax(-1))},
         "as often as the softmax says": {
             "evenly": partial(
@@ -277,7 +281,7 @@ MISTAKES = {
         "here it says where each token goes": {
             "the inverse": _changed(lambda text, tokens, source, n: (tokens, source.argsort(), n))
         },
-        "The tokens must be those of the places": {
+        "The tokens must be those of the positions": {
             "the text as it was": _changed(lambda text, tokens, source, n: (text, source, n)),
             "through float": _changed(lambda text, tokens, source, n: (tokens.float().long(), source, n)),
         },
@@ -303,11 +307,11 @@ MISTAKES = {
     },
     "restore": {
         "No mask must be left in the text": {"masks at the end": _masks_kept},
-        "What is left must stand at the places": {
+        "What is left must stand at the positions": {
             "in the order of the spoilt text": _in_their_order,
             "lost ones behind": _behind,
         },
-        "in the places that nobody took, in order": {
+        "in the positions that nobody took, in order": {
             "backwards": lambda corruption, missing: restore(corruption, missing.flip(0)),
             "through float": lambda corruption, missing: restore(corruption, missing.float().long()),
         },

@@ -7,7 +7,7 @@ from common_mistakes import from_global_state, from_own_seed
 
 from mmlearn.generation.decoding import beam_search, sampling_probabilities
 from mmlearn.objectives import draw_spans
-from mmlearn.objectives.masked import choose_places
+from mmlearn.objectives.masked import choose_positions
 
 # By what odds a token is drawn.
 
@@ -113,11 +113,11 @@ def _draw(
     kept = length - hide
     slots = sorted(torch.randperm(kept + 1, generator=generator)[:many].tolist())
     sizes = (parts or _sizes)(hide, many, generator)
-    row, place = [], 0
+    row, position = [], 0
     for slot, size in zip(slots, sizes):
-        row += [False] * (slot - place) + [True] * size
-        place = slot
-    return torch.tensor(row + [False] * (kept - place))
+        row += [False] * (slot - position) + [True] * size
+        position = slot
+    return torch.tensor(row + [False] * (kept - position))
 
 
 def _sizes(total, count, generator):
@@ -179,7 +179,7 @@ def _beam(
     return torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=pad_token)
 
 
-def _ends_keep_their_place(ways, end, beams):
+def _ends_keep_their_position(ways, end, beams):
     return [way for way in ways[:beams] if way[1][-1] != end]
 
 
@@ -189,7 +189,7 @@ def _last_alone(next_logits, start, **more):
 
 RIGHT = {  # right answers that are written in another way than the library's
     "sampling_probabilities": _odds,
-    "choose_places": _choose,
+    "choose_positions": _choose,
     "draw_spans": _draw,
     "beam_search": _beam,
 }
@@ -221,8 +221,10 @@ MISTAKES = {
         "one of what top_k left": {"nucleus of all": partial(_odds, nucleus_of=lambda cut, odds: odds)},
         "must be finite": {"exp of logits": partial(_odds, soft=lambda z: z.exp() / z.exp().sum(-1, keepdim=True))},
     },
-    "choose_places": {
-        "Only possible places must be chosen": {"any place": partial(_choose, last=lambda possible, chosen: chosen)},
+    "choose_positions": {
+        "Only possible positions must be chosen": {
+            "any position": partial(_choose, last=lambda possible, chosen: chosen)
+        },
         "must be chosen with this probability": {
             "the others": partial(_choose, chosen=lambda chance, p: chance >= p),
             "half as often": partial(_choose, chosen=lambda chance, p: chance < p / 2),
@@ -248,8 +250,8 @@ MISTAKES = {
                 _choose, draw=lambda shape, g: torch.rand(1, shape[1], generator=g).expand(shape)
             )
         },
-        "The same seed must give the same result": {"torch's own generator": from_global_state(choose_places)},
-        "Another seed must give another result": {"a seed of its own": from_own_seed(choose_places)},
+        "The same seed must give the same result": {"torch's own generator": from_global_state(choose_positions)},
+        "Another seed must give another result": {"a seed of its own": from_own_seed(choose_positions)},
     },
     "draw_spans": {
         "must be hidden; here": {
@@ -294,8 +296,8 @@ MISTAKES = {
         "With one beam": {
             "more beams": lambda *given, beams=3, **more: beam_search(*given, beams=max(beams, 6), **more)
         },
-        "A text that ends must leave its place": {
-            "ended ones keep their place": partial(_beam, going=_ends_keep_their_place)
+        "A text that ends must leave its position": {
+            "ended ones keep their position": partial(_beam, going=_ends_keep_their_position)
         },
         "The sum must be divided by the number of written tokens": {
             "the end not counted": partial(_beam, count=lambda length, begun: max(length - begun - 1, 1)),

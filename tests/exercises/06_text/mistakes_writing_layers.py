@@ -128,7 +128,7 @@ MISTAKES = {
             ),
         },
         "must have shape": {
-            "the last place alone": then(_tied, lambda scores: scores[:, -1]),
+            "the last position alone": then(_tied, lambda scores: scores[:, -1]),
             "against the text": lambda table, c, x, body: body(table[x]) @ table[x].mT,
         },
     },

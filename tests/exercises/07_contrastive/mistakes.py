@@ -73,7 +73,7 @@ def _first_that_fits(by_image, by_text, positives):
 
 
 def _questions(image, text, scale, bias, positives=None, chunk=None, *, sign=1, log=F.logsigmoid):
-    """The summed cost of all pairs, or one that differs in a single place."""
+    """The summed cost of all pairs, or one that differs in a single position."""
     positives = torch.eye(len(image), dtype=torch.bool) if positives is None else positives
     z = sign * torch.where(positives, 1.0, -1.0)
     return -log(z * (scale * image @ text.T + bias)).sum()
@@ -114,7 +114,7 @@ def _chunks_of_pairs(image, text, scale, bias, positives=None, chunk=None):
 
 
 def _late(image, text, mask=None, *, best=torch.amax, mean=torch.mean, hide=-torch.inf, real=True, mend=True):
-    """Late interaction, or one that differs in a single place."""
+    """Late interaction, or one that differs in a single position."""
     mask = torch.ones(text.shape[:2], dtype=torch.bool) if mask is None else mask
     pairs = einsum(image, text, "i p d, j t d -> i j p t")
     words = mask[:, None]
@@ -148,7 +148,7 @@ def _swapped(image, text, mask=None):
 
 
 def _neighbours(image, text, mask=None):
-    """Patch k looks at words near place k only."""
+    """Patch k looks at words near position k only."""
     pairs = einsum(image, text, "i p d, j t d -> i j p t")
     p, t = pairs.shape[-2:]
     far = (torch.arange(p)[:, None] - torch.arange(t)).abs() > 1
@@ -157,7 +157,7 @@ def _neighbours(image, text, mask=None):
 
 
 def _hinge(image, text, margin=0.2, hardest=False, positives=None, *, diagonal=False, both=True, clamp=True, power=1):
-    """The ranking hinge, or one that differs in a single place."""
+    """The ranking hinge, or one that differs in a single position."""
     similarity = image @ text.T
     positives = torch.eye(len(image), dtype=torch.bool) if positives is None else positives
     over = []

@@ -14,7 +14,7 @@ def _right(similarity, positives):
 
 
 def _ranks(similarity, positives=None, *, above=torch.gt, others=True, best=torch.amax, start=0):
-    """The ranks, or what differs in a single place."""
+    """The ranks, or what differs in a single position."""
     right = _right(similarity, positives)
     worst = torch.inf if best is torch.amin else -torch.inf
     level = best(similarity.masked_fill(~right, worst), 1, keepdim=True)
@@ -45,13 +45,13 @@ def _topk(k, similarity, positives=None, *, share=lambda hits, k, right: hits.am
 
 
 def _by_drawing(k, similarity, positives=None):
-    """One place after another is drawn from the level items; what is missed is multiplied."""
+    """One position after another is drawn from the level items; what is missed is multiplied."""
     better, wrong, right = (x.double() for x in ranks(similarity, positives))
     missed = torch.ones_like(better)
-    for place in range(k):
-        drawn = (place - better).clamp(min=0)  # as many wrong ones are gone
+    for position in range(k):
+        drawn = (position - better).clamp(min=0)  # as many wrong ones are gone
         here = (wrong - drawn).clamp(min=0) / (wrong + right - drawn).clamp(min=1)
-        missed = missed * torch.where(better <= place, here, 1.0)
+        missed = missed * torch.where(better <= position, here, 1.0)
     return float(1 - missed.mean())
 
 
@@ -60,7 +60,7 @@ def _with_putting_back(k, similarity, positives=None):
     return (1 - (wrong / (wrong + right)) ** (k - better).clamp(min=0)).mean()
 
 
-def _share_of_places(k, similarity, positives=None):
+def _share_of_positions(k, similarity, positives=None):
     better, wrong, right = ranks(similarity, positives)
     return ((k - better) / (wrong + right)).clamp(0, 1).mean()
 
@@ -145,13 +145,13 @@ MISTAKES = {
             )
         },
         "A flat similarity knows nothing": {
-            "topk breaks ties by place": _topk,
+            "topk breaks ties by position": _topk,
             "ties win": partial(_recall, first=lambda b, w, r: b),
             "ties lose": partial(_recall, first=lambda b, w, r: b + w),
             "the mean rank": partial(_recall, first=lambda b, w, r: b + w / (r + 1)),
             "draws with putting back": _with_putting_back,
         },
-        "1 - 6/8 · 5/7 · 4/6": {"share of places": _share_of_places},
+        "1 - 6/8 · 5/7 · 4/6": {"share of positions": _share_of_positions},
     },
     "median_rank": {
         "comes first, it must be 1": {"counts from 0": partial(_median, rank=lambda b, w, r: b + w / (r + 1))},

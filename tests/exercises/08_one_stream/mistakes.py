@@ -32,10 +32,10 @@ def _mask(
     shares=(0.8, 0.9),  # below the first mask_token, from the second a random token
     pool=None,  # what random tokens are drawn from: all ordinary ones
     within=True,  # or random tokens appear anywhere
-    anyway=torch.amin,  # which place is hidden where chance picks none
+    anyway=torch.amin,  # which position is hidden where chance picks none
     join=None,  # how the draws of a word's pieces become one: the first is taken
 ):
-    """The right answer, or one that differs in a single place."""
+    """The right answer, or one that differs in a single position."""
     kept = torch.isin(tokens, torch.tensor([*special, mask_token]))
     possible = (mask if real else torch.ones_like(mask)) & ~(kept if reserved else torch.zeros_like(kept))
     chance = torch.rand(tokens.shape, generator=generator)
@@ -85,7 +85,7 @@ def _labels(change):
     return function
 
 
-def _in_place(tokens, mask, **more):
+def _in_position(tokens, mask, **more):
     read, label = mask_tokens(tokens, mask, **more)
     tokens.copy_(read)
     return tokens, label
@@ -118,20 +118,20 @@ def _same_for_all_texts(tokens, mask, *, words=None, **more):
 
 
 def _first_anyway(chance, dim, keepdim):
-    """The draw of the first place that can be hidden, if none is hidden."""
+    """The draw of the first position that can be hidden, if none is hidden."""
     first = (chance < 1).int().argmax(1, keepdim=True)
     return chance.gather(1, first)
 
 
-def _places(logits, label):
-    """The cost of each place, 0 where nothing is hidden."""
+def _positions(logits, label):
+    """The cost of each position, 0 where nothing is hidden."""
     return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), label.reshape(-1), reduction="none").view(label.shape)
 
 
 def _mean_of_means(logits, label):
     if label.ndim < 2:
         return masked_cross_entropy(logits, label)
-    return (_places(logits, label).sum(1) / (label != -100).sum(1).clamp(min=1)).mean()
+    return (_positions(logits, label).sum(1) / (label != -100).sum(1).clamp(min=1)).mean()
 
 
 def _minus_100_is_a_class(logits, label):
@@ -171,7 +171,7 @@ def _of_all_regions(each, hidden):
     return each.sum() / hidden.numel()
 
 
-def _of_pictures(each, hidden):
+def _of_images(each, hidden):
     return (each.sum(1) / hidden.sum(1).clamp(min=1)).mean()
 
 
@@ -214,7 +214,7 @@ def _reversed_kl(x, classes):
 
 RIGHT = {  # right answers that are written in another way than the library's
     "mask_tokens": _mask,
-    "masked_cross_entropy": lambda z, y: _places(z, y).sum() / (y != -100).sum().clamp(min=1),
+    "masked_cross_entropy": lambda z, y: _positions(z, y).sum() / (y != -100).sum().clamp(min=1),
     "masked_region_regression": _regions(_square),
     "masked_region_classification": _regions(_class),
     "masked_region_kl": _regions(_kl),
@@ -228,7 +228,7 @@ MISTAKES = {
         },
         "It must return tokens and label": {"labels alone": then(mask_tokens, lambda y: y[1])},
         "The text to read must come first": {"labels first": then(mask_tokens, lambda y: y[::-1])},
-        "must leave its arguments as they are": {"changes the text itself": _in_place},
+        "must leave its arguments as they are": {"changes the text itself": _in_position},
         "Padding must never be hidden": {"padding too": partial(_mask, real=False)},
         "Special tokens must never be hidden": {"special tokens too": partial(_mask, reserved=False)},
         "label must be the token of the text": {
@@ -247,8 +247,8 @@ MISTAKES = {
         "this leaks nearly every label": {
             "shows what it hides": lambda tokens, mask, **more: (tokens.clone(), mask_tokens(tokens, mask, **more)[1])
         },
-        "at 80 % of hidden places": {"always mask_token": partial(_mask, shares=(1, 1))},
-        "10 % of hidden places must show their own": {
+        "at 80 % of hidden positions": {"always mask_token": partial(_mask, shares=(1, 1))},
+        "10 % of hidden positions must show their own": {
             "never a random token": partial(_mask, shares=(0.8, 1)),
             "never its own token": partial(_mask, shares=(0.8, 0.8)),
             "a tenth of what is left": partial(_mask, shares=(0.8, 0.98)),
@@ -272,10 +272,10 @@ MISTAKES = {
         },
     },
     "masked_cross_entropy": {
-        "must have shape ()": {"one cost a place": _places},
+        "must have shape ()": {"one cost a position": _positions},
         "Logits that know nothing must cost ln v": {
-            "sum over places": lambda z, y: masked_cross_entropy(z, y) * (y != -100).sum(),
-            "mean over all places": then(_places, lambda y: y.mean()),
+            "sum over positions": lambda z, y: masked_cross_entropy(z, y) * (y != -100).sum(),
+            "mean over all positions": then(_positions, lambda y: y.mean()),
             "no minus": then(masked_cross_entropy, lambda y: -y),
         },
         "sure and right must cost 0": {
@@ -290,7 +290,7 @@ MISTAKES = {
             "texts in a batch only": _two_axes_only,
         },
         "With logits of ±200: Its result must be finite": {"log of a softmax": _log_after_softmax},
-        "every hidden place counts the same": {"mean of means": _mean_of_means},
+        "every hidden position counts the same": {"mean of means": _mean_of_means},
         "With nothing hidden: Its result must be finite": {
             "0 by 0": lambda z, y: F.cross_entropy(z.reshape(-1, z.shape[-1]), y.reshape(-1))
         },
@@ -315,7 +315,7 @@ MISTAKES = {
             "the regions that can be seen": _regions(_square, which=torch.logical_not),
             "all regions": _regions(_square, which=_everywhere),
         },
-        "every hidden region counts the same": {"mean of means": _regions(_square, mean=_of_pictures)},
+        "every hidden region counts the same": {"mean of means": _regions(_square, mean=_of_images)},
         "With nothing hidden: Its result must be finite": {"0 by 0": _regions(_square, mean=_nothing_by_nothing)},
         "With nothing hidden: The 0 must have a graph": {
             "0 that stops backward": _stops_backward(masked_region_regression)
@@ -336,7 +336,7 @@ MISTAKES = {
         },
         "at the detector's first choice": {
             "the model's own choice": _regions(lambda x, y: _class(x, x)),
-            "mean of means": _regions(_class, mean=_of_pictures),
+            "mean of means": _regions(_class, mean=_of_images),
         },
         "Only which class is likeliest must matter": {"a mean weighted by how likely": _by_confidence},
         "not hidden must not matter": {
@@ -373,7 +373,7 @@ MISTAKES = {
             "the regions that can be seen": _regions(_kl, which=torch.logical_not),
             "all regions": _regions(_kl, which=_everywhere),
         },
-        "every hidden region counts the same": {"mean of means": _regions(_kl, mean=_of_pictures)},
+        "every hidden region counts the same": {"mean of means": _regions(_kl, mean=_of_images)},
         "With nothing hidden: Its result must be finite": {"0 by 0": _regions(_kl, mean=_nothing_by_nothing)},
         "With nothing hidden: The 0 must have a graph": {"0 that stops backward": _stops_backward(masked_region_kl)},
     },

@@ -57,7 +57,7 @@ def _plan(
     rows_last=False,
     smallest=1e-30,
 ):
-    """The plan of IPOT with its gradient, or one that differs in a single place."""
+    """The plan of IPOT with its gradient, or one that differs in a single position."""
     every = torch.ones_like
     x_real, y_real = (x_mask, y_mask) if mask else (every(x_mask), every(y_mask))
     rows, columns = (x_real / lengths(x_real))[:, :, None], (y_real / lengths(y_real))[:, None]

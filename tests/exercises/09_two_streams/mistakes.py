@@ -85,7 +85,7 @@ def _no_minus_a_half(x, y, reduction):
 
 
 def _iou(box, other, *, least=0.0, side=0.0, join=lambda a, b, shared: a + b - shared, small=1e-12):
-    """IoU, or one that differs in a single place."""
+    """IoU, or one that differs in a single position."""
     area = lambda x: (x[:, 2:] - x[:, :2] + side).prod(-1)  # noqa: E731
     shared = torch.minimum(box[:, 2:], other[:, 2:]) - torch.maximum(box[:, :2], other[:, :2]) + side
     shared = shared.clamp(min=least).prod(-1)
@@ -112,25 +112,25 @@ def _best(weights, boxes, mask=None, *, hide=lambda w, m: w.masked_fill(~m, -tor
     return boxes[torch.arange(len(boxes)), pick(weights)]
 
 
-def _in_place(weights, boxes, mask=None):
+def _in_position(weights, boxes, mask=None):
     if mask is not None:
         weights[~mask] = -torch.inf
     return best_region(weights, boxes)
 
 
 def _real_ones_only(weights, boxes, mask=None):
-    """The place among the real regions, looked up among all."""
+    """The position among the real regions, looked up among all."""
     if mask is None:
         return best_region(weights, boxes)
-    places = [row[real].argmax() for row, real in zip(weights, mask)]
-    return boxes[torch.arange(len(boxes)), torch.stack(places)]
+    positions = [row[real].argmax() for row, real in zip(weights, mask)]
+    return boxes[torch.arange(len(boxes)), torch.stack(positions)]
 
 
 # Is it right?
 
 
 def _judge(guess, label, sentence, *, one=all, share=None, accuracy=None):
-    """Accuracy and consistency, or what differs in a single place."""
+    """Accuracy and consistency, or what differs in a single position."""
     right = (guess == label).tolist()
     groups = {name: [r for r, s in zip(right, sentence) if s == name] for name in sentence}
     return {
@@ -267,7 +267,7 @@ MISTAKES = {
         "one of the boxes as it is": {
             "a mean of boxes": lambda w, boxes, m=None: (w.softmax(1)[..., None] * boxes).sum(1)
         },
-        "not the boxes at all n places": {"boxes of all rows": lambda w, boxes, m=None: boxes[:, w.argmax(1)]},
+        "not the boxes at all n positions": {"boxes of all rows": lambda w, boxes, m=None: boxes[:, w.argmax(1)]},
         "must have shape (": {"its number": lambda w, boxes, m=None: w.argmax(1)},
         "equally the highest: The first of them": {
             "the last of several": partial(_best, pick=lambda w: w.shape[1] - 1 - w.flip(1).argmax(1))
@@ -275,13 +275,13 @@ MISTAKES = {
         "that has the highest weight: Padding must": {
             "ignores the mask": lambda w, boxes, m=None: best_region(w, boxes),
             "mask inverted": lambda w, boxes, m=None: best_region(w, boxes, m if m is None else ~m),
-            "place among the real ones": _real_ones_only,
+            "position among the real ones": _real_ones_only,
         },
         "weights that are all negative: Padding must not win": {
             "times the mask": partial(_best, hide=torch.mul),
             "filled with 0": partial(_best, hide=lambda w, m: w.masked_fill(~m, 0)),
         },
-        "must leave its arguments as they are": {"in place": _in_place},
+        "must leave its arguments as they are": {"in place": _in_position},
     },
     "soft_scores": {
         "worth at most 1": {"no limit": lambda n: n / 3},

@@ -13,7 +13,7 @@ from mmlearn.objectives.distillation import momentum_update, momentum_weights
 # A teacher that is one's own past.
 
 
-def _in_place(slow, online, momentum):
+def _in_position(slow, online, momentum):
     slow.lerp_(online.detach(), 1 - momentum)
     return slow
 
@@ -42,7 +42,7 @@ def _targets(
     label=lambda fits: fits / fits.sum(1, keepdim=True),
     mix=lambda y, z, alpha: alpha * z + (1 - alpha) * y,
 ):
-    """Distilled targets, or what differs in a single place."""
+    """Distilled targets, or what differs in a single position."""
     return mix(label(positives.detach()), believe(teacher.detach()), alpha)
 
 
@@ -62,9 +62,9 @@ def _with_gradient(teacher, positives, alpha):
     return alpha * teacher.softmax(-1) + (1 - alpha) * positives / positives.sum(1, keepdim=True)
 
 
-def _places(pointer, n, size, *, first=0, around=torch.remainder, move=lambda p, n, size: (p + n) % size):
-    places = pointer + first + torch.arange(n)
-    return around(places, size), move(pointer, n, size)
+def _positions(pointer, n, size, *, first=0, around=torch.remainder, move=lambda p, n, size: (p + n) % size):
+    positions = pointer + first + torch.arange(n)
+    return around(positions, size), move(pointer, n, size)
 
 
 def _starts_again(pointer, n, size):
@@ -72,11 +72,11 @@ def _starts_again(pointer, n, size):
     return queue_positions(pointer if int(pointer) + n <= size else torch.zeros_like(pointer), n, size)
 
 
-def _pointer_in_place(pointer, n, size):
-    places = (pointer + torch.arange(n)) % size
+def _pointer_in_position(pointer, n, size):
+    positions = (pointer + torch.arange(n)) % size
     pointer += n
     pointer %= size
-    return places, pointer
+    return positions, pointer
 
 
 # Pairs that look right.
@@ -109,7 +109,7 @@ RIGHT = {  # right answers that are written in another way than the library's
     "momentum_weights": torch.no_grad()(_follow),
     "soft_cross_entropy": F.cross_entropy,
     "distilled_targets": _targets,
-    "queue_positions": _places,
+    "queue_positions": _positions,
     "hard_negatives": _logits(),
 }
 
@@ -127,7 +127,7 @@ MISTAKES = {
             "a step away": lambda a, x, m: a - (1 - m) * (x.detach() - a),
         },
         "m times the old weight plus 1 - m times the new": {"squared": lambda a, x, m: momentum_update(a, x, m**2)},
-        "must leave its arguments as they are": {"in place": _in_place},
+        "must leave its arguments as they are": {"in place": _in_position},
         "It must have no gradient": {"with a gradient": lambda a, x, m: m * a + (1 - m) * x},
         "must have shape (3, 4)": {"one number": then(momentum_update, lambda y: y.mean())},
     },
@@ -207,31 +207,33 @@ MISTAKES = {
     },
     "queue_positions": {
         "rows must go to": {
-            "one later": partial(_places, first=1),
+            "one later": partial(_positions, first=1),
             "from the front": lambda p, n, size: (torch.arange(n), (p + n) % size),
         },
         "the oldest must be at": {
-            "the pointer stays": partial(_places, move=lambda p, n, size: p.clone()),
-            "the pointer moves by one": partial(_places, move=lambda p, n, size: (p + 1) % size),
-            "the last row written": partial(_places, move=lambda p, n, size: (p + n - 1) % size),
+            "the pointer stays": partial(_positions, move=lambda p, n, size: p.clone()),
+            "the pointer moves by one": partial(_positions, move=lambda p, n, size: (p + 1) % size),
+            "the last row written": partial(_positions, move=lambda p, n, size: (p + n - 1) % size),
         },
         "must go round the end of a queue": {
-            "beyond the end": partial(_places, around=lambda x, size: x),
-            "all at the end": partial(_places, around=lambda x, size: x.clamp(max=size - 1)),
+            "beyond the end": partial(_positions, around=lambda x, size: x),
+            "all at the end": partial(_positions, around=lambda x, size: x.clamp(max=size - 1)),
             "starts again": _starts_again,
-            "one place is never used": partial(_places, around=lambda x, size: x % (size - 1)),
+            "one position is never used": partial(_positions, around=lambda x, size: x % (size - 1)),
         },
         "The pointer must go round as well": {
-            "the pointer runs away": partial(_places, move=lambda p, n, size: p + n),
-            "the pointer begins again": partial(_places, move=lambda p, n, size: torch.where(p + n >= size, 0, p + n)),
+            "the pointer runs away": partial(_positions, move=lambda p, n, size: p + n),
+            "the pointer begins again": partial(
+                _positions, move=lambda p, n, size: torch.where(p + n >= size, 0, p + n)
+            ),
         },
         "After the last place the pointer must be 0": {
             "the pointer one too far": partial(
-                _places, move=lambda p, n, size: torch.where(p + n > size, p + n - size, p + n)
+                _positions, move=lambda p, n, size: torch.where(p + n > size, p + n - size, p + n)
             )
         },
-        "must leave its arguments as they are": {"in place": _pointer_in_place},
-        "It must return places and pointer": {"places alone": then(queue_positions, lambda y: y[0])},
+        "must leave its arguments as they are": {"in place": _pointer_in_position},
+        "It must return positions and pointer": {"positions alone": then(queue_positions, lambda y: y[0])},
         "It must hold whole numbers": {"floats": then(queue_positions, lambda y: tuple(x.float() for x in y))},
     },
     "hard_negatives": {

@@ -25,13 +25,13 @@ def _backward(maps, score):
 
 
 def _box(maps, grid, threshold=0.5, *, close=1, steps=99, enough=torch.ge, end=1, relative=True, last=False):
-    """The box of a map by growing from its highest patch, or one that differs in a single place."""
+    """The box of a map by growing from its highest patch, or one that differs in a single position."""
     boxes = []
     for m in maps.view(-1, *grid):
         high = enough(m, threshold * (m.max() if relative else 1))
-        places = (m == m.max()).nonzero().tolist()
-        part = {tuple(places[-1 if last else 0])}
-        others = {tuple(place) for place in high.nonzero().tolist()}
+        positions = (m == m.max()).nonzero().tolist()
+        part = {tuple(positions[-1 if last else 0])}
+        others = {tuple(position) for position in high.nonzero().tolist()}
         for _ in range(steps):
             part |= {
                 other
@@ -74,7 +74,7 @@ MISTAKES = {
         },
         "multiplied by its own gradient, where that is positive": {
             "its sign": partial(_maps, weigh=lambda w, g: w.detach() * (g > 0)),
-            "a mean over places": partial(
+            "a mean over positions": partial(
                 _maps, weigh=lambda w, g: (w.detach() * g.mean((-2, -1), keepdim=True)).relu()
             ),
         },

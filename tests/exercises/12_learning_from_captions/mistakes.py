@@ -9,13 +9,13 @@ from common_mistakes import deaf, detached, then
 from mmlearn.objectives.generative import backwards, caption_language_modelling
 
 
-def _turned(tokens, mask=None, *, place=lambda i, n: n - 1 - i, padding=lambda i: i):
+def _turned(tokens, mask=None, *, position=lambda i, n: n - 1 - i, padding=lambda i: i):
     """Token by token."""
     b, t = tokens.shape
     mask = torch.ones(b, t, dtype=torch.bool) if mask is None else mask
     rows = []
     for row, n in zip(tokens, mask.sum(1).tolist()):
-        rows.append(torch.stack([row[place(i, n) if i < n else padding(i)] for i in range(t)]))
+        rows.append(torch.stack([row[position(i, n) if i < n else padding(i)] for i in range(t)]))
     return torch.stack(rows)
 
 
@@ -97,7 +97,7 @@ def _two(
     put=None,
     **how,
 ):
-    """Both losses, or what differs in a single place."""
+    """Both losses, or what differs in a single position."""
     similarity = (use or (lambda s, x: s * x))(scale, torch.einsum("id,jd->ij", u, w))
     ways = [(-x.diagonal() + x.logsumexp(1)).mean() for x in (similarity, similarity.T)]
     contrast = both[0] * ways[0] + both[1] * ways[1]
@@ -139,10 +139,10 @@ MISTAKES = {
         "here the batch is": {"another axis": lambda tokens, mask=None: tokens.flip(0)},
         "these are as they were": {"nothing": lambda tokens, mask=None: tokens.clone()},
         "Start and end must change places": {
-            "ends stay": partial(_turned, place=lambda i, n: i if i in (0, n - 1) else n - 1 - i)
+            "ends stay": partial(_turned, position=lambda i, n: i if i in (0, n - 1) else n - 1 - i)
         },
         "Padding must stay as it is": {"zeros": _lengths_ignored},
-        "must take its place from behind": {"one off": partial(_turned, place=lambda i, n: (n - i) % n)},
+        "must take its position from behind": {"one off": partial(_turned, position=lambda i, n: (n - i) % n)},
         "Without a mask": {
             "as it was": lambda tokens, mask=None: tokens.clone() if mask is None else backwards(tokens, mask)
         },

@@ -38,7 +38,7 @@ def _triangles(
     reach=1.0,
     shape=lambda up, down: torch.minimum(up, down),
 ):
-    """A filterbank of triangles, or one that differs in a single place."""
+    """A filterbank of triangles, or one that differs in a single position."""
     f = torch.linspace(0, top * sample_rate, n_freqs)[:, None]
     points = hertz(torch.linspace(mel(f_min), mel(f_max), n_mels + corners))[: n_mels + 2]
     left, middle, right = points[:-2], points[1:-1], points[2:]
@@ -110,7 +110,7 @@ def _forward(
     masked_frames=True,
     own_end=True,
 ):
-    """The forward algorithm, or one that differs in a single place."""
+    """The forward algorithm, or one that differs in a single position."""
     real = torch.ones_like(tokens, dtype=torch.bool) if token_mask is None else token_mask
     frames = torch.ones_like(log_probs[..., 0], dtype=torch.bool) if frame_mask is None else frame_mask
     symbols = torch.full((len(tokens), 2 * tokens.shape[1] + 1), blank)

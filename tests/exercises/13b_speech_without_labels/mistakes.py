@@ -23,7 +23,7 @@ def _spans(
     last=lambda n, length, s: n - length,
     hide=None,
 ):
-    """Spans by the order of random numbers, or by a rule that differs in a single place."""
+    """Spans by the order of random numbers, or by a rule that differs in a single position."""
     n = real.sum(1)
     chance = torch.rand(len(real), 1 + real.shape[1], generator=generator)
     wanted = torch.minimum(spans(probability, n, length, chance[:, 0]), most(n, length))
@@ -57,7 +57,7 @@ def _distractors(
     each=True,
     shape=lambda b, s, count: (b, s, count),
 ):
-    """Evenly among the hidden frames of a clip but its own, or by a rule that differs in a single place."""
+    """Evenly among the hidden frames of a clip but its own, or by a rule that differs in a single position."""
     b, s = masked.shape
     result = torch.zeros(b, s, count, dtype=torch.long)
     for i in range(b):
@@ -71,30 +71,30 @@ def _distractors(
     return result
 
 
-def _numbers_not_places(masked, count, *, generator):
+def _numbers_not_positions(masked, count, *, generator):
     """The how-manieth hidden frame, and not where it is."""
-    places = sample_distractors(masked, count, generator=generator)
+    positions = sample_distractors(masked, count, generator=generator)
     number = masked.long().cumsum(1) - 1
-    return number.gather(1, places.flatten(1)).view_as(places)
+    return number.gather(1, positions.flatten(1)).view_as(positions)
 
 
 def _moved_by_one(masked, count, *, generator):
-    """Where its own place was drawn, the next hidden one is taken, which so comes twice as often."""
+    """Where its own position was drawn, the next hidden one is taken, which so comes twice as often."""
     drawn = _distractors(masked, count, generator=generator, own=False)
     hidden = masked.sum(1)
-    places = (~masked).int().argsort(dim=1, stable=True)
+    positions = (~masked).int().argsort(dim=1, stable=True)
     number = masked.long().cumsum(1) - 1
-    following = places.gather(1, (number + 1) % hidden[:, None].clamp(min=1))
+    following = positions.gather(1, (number + 1) % hidden[:, None].clamp(min=1))
     return torch.where(drawn == torch.arange(masked.shape[1])[:, None], following[..., None], drawn)
 
 
 def _one_draw_for_all(masked, count, *, generator):
     """The same random numbers for every frame of a clip."""
     hidden = masked.sum(1)[:, None, None]
-    places, own = (~masked).int().argsort(dim=1, stable=True), (masked.int().cumsum(1) - 1)[:, :, None]
+    positions, own = (~masked).int().argsort(dim=1, stable=True), (masked.int().cumsum(1) - 1)[:, :, None]
     drawn = (torch.rand(len(masked), 1, count, generator=generator) * (hidden - 1)).long()
     other = (drawn + (drawn >= own)).clamp(0, masked.shape[1] - 1)
-    return places.gather(1, other.flatten(1)).view_as(other)
+    return positions.gather(1, other.flatten(1)).view_as(other)
 
 
 # What is guessed.
@@ -117,7 +117,7 @@ def _contrast(
 ):
     similarity = scale(unit(context) @ unit(target).mT, temperature)
     own = similarity.diagonal(dim1=1, dim2=2)[..., None]
-    others = torch.stack([row[place] for row, place in zip(codes, distractor)])
+    others = torch.stack([row[position] for row, position in zip(codes, distractor)])
     left = leave_out(others == codes[:, :, None])
     other = similarity.gather(2, distractor).masked_fill(left, low)
     logits = torch.cat([own, other], 2) if with_target else other
@@ -153,7 +153,7 @@ def _choice(logits, noise, temperature, *, soft=lambda z, n, t: ((z + n) / t).so
 
 
 def _perplexity(probability, *, log=torch.log, first=lambda x: x.mean(0), last=lambda x: x):
-    """The perplexity of the mean, or what differs in a single place."""
+    """The perplexity of the mean, or what differs in a single position."""
     mean = first(probability)
     return last(log(mean).masked_fill(mean == 0, 0).mul(-mean).sum(-1).exp())
 
@@ -194,7 +194,7 @@ MISTAKES = {
             "padding too": partial(_spans, last=lambda n, length, s: torch.full_like(n, s - length))
         },
         "Spans must begin anywhere where they fit": {
-            "the last place never": partial(_spans, last=lambda n, length, s: n - length - 1)
+            "the last position never": partial(_spans, last=lambda n, length, s: n - length - 1)
         },
         "At least one span of each clip must be hidden": {
             "possibly none": partial(_spans, spans=lambda p, n, length, u: (p * n + u).floor())
@@ -232,10 +232,10 @@ MISTAKES = {
             "any frame": partial(_distractors, allowed=lambda masked: torch.ones_like(masked)),
             "frames that are seen": partial(_distractors, allowed=lambda masked: ~masked),
             "of other clips": partial(_distractors, allowed=lambda masked: masked.roll(1, 0)),
-            "numbers, not places": _numbers_not_places,
+            "numbers, not positions": _numbers_not_positions,
         },
         "Places are of frames of the same clip": {
-            "places in the whole batch": lambda masked, count, *, generator: (
+            "positions in the whole batch": lambda masked, count, *, generator: (
                 sample_distractors(masked, count, generator=generator)
                 + masked.shape[1] * torch.arange(len(masked))[:, None, None]
             )

@@ -8,17 +8,17 @@ import torch.nn.functional as F
 
 
 def _question(takes, *, over=lambda x: x.sum(-2), unit=lambda x: x / x.norm(dim=-1, keepdim=True).clamp(min=1e-9)):
-    """By a sum, whose direction is that of the mean, or what differs in a single place."""
+    """By a sum, whose direction is that of the mean, or what differs in a single position."""
     return unit(over(takes))
 
 
 def _style(features, style, *, mean=None, rest=torch.sub, last=lambda x: F.normalize(x, dim=-1)):
-    """By sums at the places of styles, or what differs in a single place."""
+    """By sums at the positions of styles, or what differs in a single position."""
     if mean is None:
-        place = style.unique(return_inverse=True)[1]
-        count = torch.bincount(place)
-        sums = torch.zeros(len(count), features.shape[1]).index_add(0, place, features)
-        mean = lambda x, s: (sums / count[:, None])[place]  # noqa: E731
+        position = style.unique(return_inverse=True)[1]
+        count = torch.bincount(position)
+        sums = torch.zeros(len(count), features.shape[1]).index_add(0, position, features)
+        mean = lambda x, s: (sums / count[:, None])[position]  # noqa: E731
     return last(rest(features, mean(features, style)))
 
 
@@ -36,7 +36,7 @@ def _numbered(features, style):
 
 
 def _chance(right, k, *, each=None, last=lambda x: sum(x) / len(x)):
-    """Place by place in plain numbers, or what differs in a single place."""
+    """Place by place in plain numbers, or what differs in a single position."""
     n = right.shape[1]
 
     def found(r):
@@ -53,24 +53,24 @@ def _averaged(right, k):
     return 1 - math.prod(max(0.0, n - r - j) / (n - j) for j in range(min(k, n)))
 
 
-def _draw(weight, picture, size, generator, *, odds=lambda w: w / w.sum(), order=lambda x: x, seen=None):
-    """By even numbers on a cumulative sum, or what differs in a single place."""
+def _draw(weight, image, size, generator, *, odds=lambda w: w / w.sum(), order=lambda x: x, seen=None):
+    """By even numbers on a cumulative sum, or what differs in a single position."""
     even = torch.rand(size, generator=generator)
     text = order(torch.searchsorted(odds(weight).cumsum(0), even, right=True).clamp(max=len(weight) - 1))
-    return text, picture[text] if seen is None else seen(picture, text, generator)
+    return text, image[text] if seen is None else seen(image, text, generator)
 
 
-def _again(picture, text, generator):
-    return picture[torch.randint(len(picture), text.shape, generator=generator)]
+def _again(image, text, generator):
+    return image[torch.randint(len(image), text.shape, generator=generator)]
 
 
-def _in_turn(weight, picture, size, generator):
+def _in_turn(weight, image, size, generator):
     """Without replacement as long as there are texts, and then from the beginning."""
     rounds = []
     while sum(map(len, rounds)) < size:
         rounds.append(weight.multinomial(int((weight > 0).sum()), generator=generator))
     text = torch.cat(rounds)[:size]
-    return text, picture[text]
+    return text, image[text]
 
 
 RIGHT = {  # right answers that are written in another way than the reference
@@ -116,15 +116,15 @@ MISTAKES = {
     },
     "recall_by_chance": {
         "here each query has one": {"k of n": lambda right, k: k / right.shape[1]},
-        "here it is at the first place": {"one place": lambda right, k: right.float().mean().item()},
+        "here it is at the first position": {"one position": lambda right, k: right.float().mean().item()},
         "Hits must not be added": {
             "added": partial(_chance, each=lambda n, r, k: r * k / n),
             "up to 1": partial(_chance, each=lambda n, r, k: min(1, r * k / n)),
         },
-        "here each place draws from all": {
+        "here each position draws from all": {
             "with replacement": partial(_chance, each=lambda n, r, k: 1 - (1 - r / n) ** k)
         },
-        "here right items share one": {"places twice": partial(_chance, each=lambda n, r, k: 1 - (1 - k / n) ** r)},
+        "here right items share one": {"positions twice": partial(_chance, each=lambda n, r, k: 1 - (1 - k / n) ** r)},
         "here it is the chance to miss all": {"missed": lambda right, k: 1 - _chance(right, k)},
         "here all must be found": {"all of them": partial(_chance, each=lambda n, r, k: (k / n) ** r)},
         "is averaged first": {"averaged first": _averaged},
@@ -165,7 +165,7 @@ MISTAKES = {
         "the next one may be the same": {"sorted": partial(_draw, order=lambda x: x.sort().values)},
         "Each text must have its own picture": {"pictures by chance": partial(_draw, seen=_again)},
         "It must hold whole numbers": {
-            "real numbers": partial(_draw, order=lambda x: x, seen=lambda picture, text, _: picture[text].float())
+            "real numbers": partial(_draw, order=lambda x: x, seen=lambda image, text, _: image[text].float())
         },
         "Only ratios of weights must matter": {
             "an epsilon": partial(_draw, odds=lambda w: (w + 1e-6 * (w > 0)) / (w + 1e-6 * (w > 0)).sum())

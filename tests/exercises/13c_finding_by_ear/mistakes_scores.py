@@ -31,7 +31,7 @@ def _rate(said, right, *, edits=_edits, total=lambda said, right: sum(map(len, r
     return last(sum(edits(one, other) for one, other in zip(said, right)) / total(said, right))
 
 
-def _place_by_place(one, other):
+def _position_by_position(one, other):
     return sum(a != b for a, b in zip(one, other)) + abs(len(one) - len(other))
 
 
@@ -40,7 +40,7 @@ def _as_sets(one, other):
 
 
 def _swapping(one, other):
-    """Two neighbours that have changed places are one edit."""
+    """Two neighbours that have changed positions are one edit."""
     for i in range(min(len(one), len(other)) - 1):
         if one[i] == other[i + 1] != one[i + 1] == other[i]:
             return 1 + _edits(one[:i] + one[i + 2 :], other[:i] + other[i + 2 :])
@@ -57,7 +57,7 @@ def _of_texts(said, right):
 def _lengths(
     known, frames, lengths, *, log=torch.log, line=None, apart=lambda expected, length: -(expected - length).abs()
 ):
-    """By least squares of a matrix with a column of ones, or what differs in a single place."""
+    """By least squares of a matrix with a column of ones, or what differs in a single position."""
     x, y = log(known).unbind(1)
     if line:
         expected = line(x, y, log(frames))
@@ -76,7 +76,7 @@ def _turned(x, y, at):
 
 
 def _clap(audio, text, s, t, ids, *, fits=lambda ids: ids[:, None] == ids, even=True, both=(0.5, 0.5), scale=None):
-    """By logarithms of softmax that are picked, or what differs in a single place."""
+    """By logarithms of softmax that are picked, or what differs in a single position."""
     right = fits(ids).float()
     right = right / right.sum(1, keepdim=True) if even else right
     s, t = scale(s, t) if scale else (s, t)
@@ -104,7 +104,7 @@ def _added_up(audio, text, s, t, ids):
 def _fit(
     said, texts, *, per_token=True, low=-1e4, last=lambda score, frames, text: score / len(text), add=torch.logaddexp
 ):
-    """By the forward algorithm, or what differs in a single place."""
+    """By the forward algorithm, or what differs in a single position."""
     scores = []
     for frames in said:
         for text in texts:
@@ -143,12 +143,12 @@ MISTAKES = {
         "A letter that is replaced must cost 1": {"replaced for 2": partial(_rate, edits=partial(_edits, replace=2))},
         "A letter that is missing must cost 1": {"missing is free": partial(_rate, edits=partial(_edits, put=0))},
         "A letter too many must cost 1": {"too many is free": partial(_rate, edits=partial(_edits, leave=0))},
-        "said and right have changed places": {
+        "said and right have changed positions": {
             "over what was said": partial(_rate, total=lambda said, right: max(1, sum(map(len, said))))
         },
-        "here places are compared": {"place by place": partial(_rate, edits=_place_by_place)},
+        "here positions are compared": {"position by position": partial(_rate, edits=_position_by_position)},
         "in another order must cost": {"sets": partial(_rate, edits=_as_sets)},
-        "have changed places must cost 2": {"one edit for two": partial(_rate, edits=_swapping)},
+        "have changed positions must cost 2": {"one edit for two": partial(_rate, edits=_swapping)},
         "It may be above 1": {"at most 1": partial(_rate, last=lambda rate: min(rate, 1.0))},
         "here all texts do": {"a mean of rates": _of_texts},
     },

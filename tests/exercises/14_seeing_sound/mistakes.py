@@ -24,7 +24,7 @@ def _noise(
     gain=lambda ratio, snr: (ratio / 10 ** (snr / 10)).sqrt(),
     join=lambda x, noise, gain: x + gain * noise,
 ):
-    """Noise at an SNR, or what differs in a single place."""
+    """Noise at an SNR, or what differs in a single position."""
     noise = draw(*waveform.shape, generator=generator)
     snr = torch.as_tensor(snr).float().reshape(-1, 1)
     return join(waveform, noise, gain(power(waveform) / (of_noise or power)(noise), snr))
@@ -45,7 +45,7 @@ def _one_noise(waveform, snr, generator):
     return _noise(waveform, snr, generator, draw=lambda *shape, generator: noise)
 
 
-def _in_place(waveform, snr, generator):
+def _in_position(waveform, snr, generator):
     waveform += add_noise(waveform, snr, generator) - waveform
     return waveform
 
@@ -60,7 +60,7 @@ def _si_sdr(
     score=lambda right, wrong: 10 * torch.log10((right + 1e-10 * (right + wrong)) / (wrong + 1e-10 * (right + wrong))),
     tiny=1e-30,
 ):
-    """SI-SDR, or what differs in a single place."""
+    """SI-SDR, or what differs in a single position."""
     estimate, reference = centre(estimate.double()), (centre_reference or centre)(reference.double())
     target = alpha(estimate, reference) * reference
     right, wrong = target.square().sum(-1), (target - estimate).square().sum(-1)
@@ -88,7 +88,7 @@ def _estimate_scaled(estimate, reference):
 def _near(
     time, frames, fps, tolerance=1, *, own=lambda t, fps, frames: (t * fps).floor(), near=lambda d, t: d.abs() <= t
 ):
-    """Frames near a moment, or what differs in a single place."""
+    """Frames near a moment, or what differs in a single position."""
     return near(torch.arange(frames) - own(time, fps, frames)[:, None], tolerance)
 
 
@@ -141,7 +141,7 @@ MISTAKES = {
         },
         "Another seed must give another result": {"a seed of its own": from_own_seed(add_noise)},
         "The same seed must give the same result": {"torch's own generator": from_global_state(add_noise)},
-        "must leave its arguments as they are": {"in place": _in_place},
+        "must leave its arguments as they are": {"in place": _in_position},
     },
     "ratio_masks": {
         "must sum to 1 in each bin": {

@@ -19,7 +19,7 @@ def _drop(
     draw=lambda real, generator: torch.rand(2, len(real), generator=generator),
     keep=lambda both, audio: (both | audio, both | ~audio),
 ):
-    """Modality dropout, or what differs in a single place."""
+    """Modality dropout, or what differs in a single position."""
     one, other = draw(real, generator)
     return keep(one < both, other < audio)
 
@@ -62,7 +62,7 @@ def _multimodal(
     each=lambda z, k: F.cross_entropy(z, k, reduction="none"),
     join=lambda each: each.sum() / max(len(each), 1),
 ):
-    """Masked clusters of two streams, or what differs in a single place."""
+    """Masked clusters of two streams, or what differs in a single position."""
     where = counts(audio, video, real)
     return join(each(logits[where], cluster[where]))
 
@@ -91,28 +91,28 @@ def _shown(
     generator,
     least=lambda length, frames: torch.where(2 * length <= frames, length, 1),
     most=lambda length, frames, least: frames - 2 * least + 1,
-    around=lambda place, frames: place % frames,
+    around=lambda position, frames: position % frames,
     at=lambda start, masked: start,
     where=lambda masked: masked,
 ):
-    """Imposters, or what differs in a single place."""
-    place = torch.arange(masked.shape[1]).expand_as(masked)
+    """Imposters, or what differs in a single position."""
+    position = torch.arange(masked.shape[1]).expand_as(masked)
     begins = masked & ~F.pad(masked, (1, 0))[:, :-1]
-    start = torch.where(begins, place, 0).cummax(1).values
+    start = torch.where(begins, position, 0).cummax(1).values
     run = begins.int().cumsum(1)
     length = ((run[:, :, None] == run[:, None]) & masked[:, None]).sum(-1)
     frames = real.sum(1, keepdim=True)
     low = least(length, frames)
     chance = torch.rand(masked.shape, generator=generator).gather(1, at(start, masked))
     shift = low + (chance * most(length, frames, low).clamp(min=1)).long()
-    return torch.where(where(masked) & (frames > 1), around(place + shift, frames), place)
+    return torch.where(where(masked) & (frames > 1), around(position + shift, frames), position)
 
 
 def _any_frame(masked, real, *, generator):
     """For each hidden frame any frame of the clip."""
-    place = torch.arange(masked.shape[1]).expand_as(masked)
+    position = torch.arange(masked.shape[1]).expand_as(masked)
     drawn = (torch.rand(masked.shape, generator=generator) * real.sum(1, keepdim=True)).long()
-    return torch.where(masked, drawn, place)
+    return torch.where(masked, drawn, position)
 
 
 def _always_the_next(masked, real, *, generator):
@@ -222,10 +222,10 @@ MISTAKES = {
             "a shift for each frame": partial(
                 _shown, at=lambda start, masked: torch.arange(masked.shape[1]).expand_as(masked)
             ),
-            "repeated at the end": partial(_shown, around=lambda place, frames: torch.minimum(place, frames - 1)),
+            "repeated at the end": partial(_shown, around=lambda position, frames: torch.minimum(position, frames - 1)),
         },
         "some lie behind its end": {
-            "beyond the end": partial(_shown, around=lambda place, frames: place.clamp(max=19)),
+            "beyond the end": partial(_shown, around=lambda position, frames: position.clamp(max=19)),
             "around the batch": _batch_length,
         },
         "Nothing of a hidden run must show itself": {

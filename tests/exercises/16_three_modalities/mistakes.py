@@ -31,7 +31,7 @@ def _drop(
     first_real=True,
     sort=True,
 ):
-    """DropToken, or what differs in a single place."""
+    """DropToken, or what differs in a single position."""
     b, n, _ = x.shape
     mask = torch.ones(b, n, dtype=torch.bool) if mask is None else mask
     if rate == 0 and share is _share:
@@ -78,7 +78,7 @@ def _mil(
     below=lambda pairs: torch.cat([pairs, pairs.T.masked_fill(torch.eye(len(pairs), dtype=torch.bool), -1e9)], 1),
     mean=lambda loss, rows: loss.masked_fill(~rows, 0).sum() / rows.sum().clamp(min=1),
 ):
-    """MIL-NCE, or what differs in a single place."""
+    """MIL-NCE, or what differs in a single position."""
     logits = scale * torch.einsum("id,jcd->ijc", video, text)
     if candidate_mask is None:
         candidate_mask = torch.ones(text.shape[:2], dtype=torch.bool)
@@ -119,7 +119,7 @@ def _contrast(image, other, scale, positives=None, *, join=lambda one, two: (one
 
 
 def _bind(image, other, scale, present, positives=None, *, loss=_contrast, part=lambda p, m: p[m][:, m], nothing=None):
-    """Binding, or what differs in a single place."""
+    """Binding, or what differs in a single position."""
     if not present.any() and nothing is not False:
         return 0 * (image.sum() + other.sum()) if nothing is None else nothing
     positives = None if positives is None else part(positives, present)

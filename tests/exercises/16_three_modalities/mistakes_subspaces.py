@@ -21,7 +21,7 @@ def _cmd(
     width=lambda low, high, k: (high - low) ** k,
     last=1,
 ):
-    """CMD, or what differs in a single place."""
+    """CMD, or what differs in a single position."""
     total = norm(x.mean(0) - y.mean(0)) / width(low, high, 1)
     for k in range(2, moments + last):
         total = total + norm(moment(x, k) - moment(y, k)) / width(low, high, k)
@@ -48,7 +48,7 @@ def _difference(
     unit=lambda x: F.normalize(x, dim=-1, eps=1e-6),
     loss=lambda product: product.square().mean(),
 ):
-    """The difference loss, or what differs in a single place."""
+    """The difference loss, or what differs in a single position."""
     x, y = (unit(centre(view)) for view in (x, y))
     return loss(x.T @ y)
 

@@ -19,10 +19,10 @@ def _token(number, kind, words, bins, *, first=lambda words, bins: (0, words, wo
 
 
 def _next(
-    written, places, end_token, all_tokens, *, back=2, end=False, words=False, codes=0, thin=True, order=(2, 3),
+    written, positions, end_token, all_tokens, *, back=2, end=False, words=False, codes=0, thin=True, order=(2, 3),
     after=None, row=lambda i: i,
 ):  # fmt: skip
-    """Row by row and token by token, or what differs in a single place."""
+    """Row by row and token by token, or what differs in a single position."""
     rows = []
     for i in range(len(written)):
         box = written[row(i)].tolist()
@@ -31,8 +31,8 @@ def _next(
         if t == 4 and after is None:
             may[end_token] = True
         else:
-            least = box[t - back] + (not thin) if t in order else places.start
-            for token in range(0 if words else least, places.stop + codes):
+            least = box[t - back] + (not thin) if t in order else positions.start
+            for token in range(0 if words else least, positions.stop + codes):
                 may[token] = True
             may[end_token] = end
         rows.append(may)
@@ -40,39 +40,39 @@ def _next(
 
 
 def _write(
-    score, start, places, *, back=2, seen=lambda tokens: tokens, hide=None, share=None, least=True, may_be=lambda v: 0,
+    score, start, positions, *, back=2, seen=lambda tokens: tokens, hide=None, share=None, least=True, may_be=lambda v: 0,
     added=0, ordered=(2, 3),
 ):  # fmt: skip
-    """With sums of minus infinity, or what differs in a single place."""
+    """With sums of minus infinity, or what differs in a single position."""
     tokens = start
     for t in range(4):
         scores = score(seen(tokens))
         number = torch.arange(scores.shape[1])
-        low = torch.full((len(start), 1), places.start)
+        low = torch.full((len(start), 1), positions.start)
         if t in ordered and least:
             low = tokens[:, [-back]] + added
-        may = (number >= low) & (number < places.stop)
+        may = (number >= low) & (number < positions.stop)
         scores = scores + torch.zeros_like(scores).masked_fill(~may, -torch.inf) if hide is None else hide(scores, may)
         tokens = torch.cat([tokens, scores.argmax(1)[:, None]], 1)
-    bins = tokens[:, 1:] - places.start
-    return bins / (len(places) - 1.0) if share is None else share(bins, len(places))
+    bins = tokens[:, 1:] - positions.start
+    return bins / (len(positions) - 1.0) if share is None else share(bins, len(positions))
 
 
-def _sorted_afterwards(score, start, places):
-    """Any four places, and then each pair in its order."""
-    box = _write(score, start, places, least=False)
+def _sorted_afterwards(score, start, positions):
+    """Any four positions, and then each pair in its order."""
+    box = _write(score, start, positions, least=False)
     return torch.cat([torch.minimum(box[:, :2], box[:, 2:]), torch.maximum(box[:, :2], box[:, 2:])], 1)
 
 
-def _all_at_once(score, start, places):
+def _all_at_once(score, start, positions):
     """All four from the scores behind the start."""
-    scores = score(start)[:, places.start : places.stop]
-    return scores.topk(4).indices.sort(1).values / (len(places) - 1)
+    scores = score(start)[:, positions.start : positions.stop]
+    return scores.topk(4).indices.sort(1).values / (len(positions) - 1)
 
 
 RIGHT = {  # right answers that are written in another way than the library's
     "quantise": lambda x, bins: (x[..., None] - torch.linspace(0, 1, bins)).abs().argmin(-1),
-    "dequantise": lambda places, bins: torch.linspace(0, 1, bins)[places],
+    "dequantise": lambda positions, bins: torch.linspace(0, 1, bins)[positions],
     "one_vocabulary": _token,
     "next_of_box": _next,
     "write_box": _write,
@@ -112,7 +112,7 @@ MISTAKES = {
     },
     "one_vocabulary": {
         "Words must keep their numbers": {
-            "places first": partial(_token, first=lambda words, bins: (bins, 0, words + bins)),
+            "positions first": partial(_token, first=lambda words, bins: (bins, 0, words + bins)),
             "from 1": partial(_token, first=lambda words, bins: (1, words + 1, words + bins + 1)),
         },
         "Place 0 must be": {
@@ -122,7 +122,7 @@ MISTAKES = {
             "a step of bins": partial(_token, first=lambda words, bins: (0, bins, 2 * bins)),
         },
         "No two may share a token": {
-            "codes are places": partial(_token, first=lambda words, bins: (0, words, words)),
+            "codes are positions": partial(_token, first=lambda words, bins: (0, words, words)),
             "codes one too early": partial(_token, first=lambda words, bins: (0, words, words + bins - 1)),
         },
         "Code 0 must be": {
@@ -153,12 +153,12 @@ MISTAKES = {
             ),
         },
         "Both ends may fall into one bin": {"no thin box": partial(_next, thin=False)},
-        "Behind four places": {"on and on": partial(_next, after="places", order=(2, 3))},
-        "Any place may come here": {
+        "Behind four positions": {"on and on": partial(_next, after="places", order=(2, 3))},
+        "Any position may come here": {
             "all but the last": lambda w, p, e, v: _next(w, range(p.start, p.stop - 1), e, v),
             "all but the first": lambda w, p, e, v: _next(w, range(p.start + 1, p.stop), e, v),
         },
-        "Every place from there": {
+        "Every position from there": {
             "all but the last, in the end": lambda w, p, e, v: _next(
                 w, range(p.start, p.stop - (w.shape[1] in (2, 3))), e, v
             )
@@ -169,8 +169,8 @@ MISTAKES = {
             "no mask": partial(_write, hide=lambda scores, may: scores),
             "a mask of zeros": partial(_write, hide=lambda scores, may: scores * may),
             "bins": partial(_write, share=lambda bins, n: bins * 1.0),
-            "codes as well": lambda score, start, places: (
-                _write(score, start, range(places.start, places.stop + 5)) * 2
+            "codes as well": lambda score, start, positions: (
+                _write(score, start, range(positions.start, positions.stop + 5)) * 2
             ),
         },
         "must not come before": {
@@ -182,12 +182,12 @@ MISTAKES = {
         "here B steps are counted": {"B steps": partial(_write, share=lambda bins, n: bins / n)},
         "the likeliest of those": {
             "sorted afterwards": _sorted_afterwards,
-            "the place before alone": partial(_write, seen=lambda tokens: tokens[:, -1:]),
+            "the position before alone": partial(_write, seen=lambda tokens: tokens[:, -1:]),
             "the best four": _all_at_once,
         },
         "a box can be that thin": {"no thin box": partial(_write, added=1)},
         "here all have one": {
-            "the first row's": lambda score, start, places: _write(score, start, places)[:1].expand(len(start), 4)
+            "the first row's": lambda score, start, positions: _write(score, start, positions)[:1].expand(len(start), 4)
         },
     },
 }

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from common_mistakes import deaf, detached, narrow, then
 
-from mmlearn.objectives.boxes import corners, generalised_iou
+from mmlearn.objectives.boxes import centers_to_corners, generalised_iou
 from mmlearn.objectives.set_matching import hungarian
 
 
 def _overlap(one, other, *, clamp=True, once=True, less=lambda i, u, c: i / u - 1 + u / c):
-    """Side by side, in which I / U - (C - U) / C = I / U - 1 + U / C, or what differs in a single place."""
+    """Side by side, in which I / U - (C - U) / C = I / U - 1 + U / C, or what differs in a single position."""
     left, top, right, bottom = one.unbind(-1)
     x, y, end, foot = other.unbind(-1)
     wide, high = torch.min(right, end) - torch.max(left, x), torch.min(bottom, foot) - torch.max(top, y)
@@ -68,7 +68,7 @@ def _packed(cost, real):
 
 
 def _said(logits, match, classes, no_object_weight=0.1, *, empty=-1, weigh=None, padding=False, by=None, order=False):
-    """Guess by guess, or what differs in a single place."""
+    """Guess by guess, or what differs in a single position."""
     b, q, c = logits.shape
     empty, total, weights = empty % c, 0, 0
     for row in range(b):
@@ -87,7 +87,7 @@ def _of_a_softmax(logits, match, classes, no_object_weight=0.1):
     return _said(logits.softmax(-1).clamp(min=1e-6).log(), match, classes, no_object_weight)
 
 
-def _of_each_picture(logits, match, classes, no_object_weight=0.1):
+def _of_each_image(logits, match, classes, no_object_weight=0.1):
     rows = [
         _said(*(x[row : row + 1] for x in (logits, match, classes)), no_object_weight) for row in range(len(logits))
     ]
@@ -95,7 +95,7 @@ def _of_each_picture(logits, match, classes, no_object_weight=0.1):
 
 
 def _row_by_row(context, queries, task, decoder, heads, *, own=None, read=lambda x: x[0], head=None, ask=None):
-    """One row after another, or what differs in a single place."""
+    """One row after another, or what differs in a single position."""
     own, head = own or (lambda k: queries[k]), head or (lambda k: heads[k])
     found = [[] for _ in queries]
     for i, k in enumerate(task.tolist()):
@@ -121,7 +121,7 @@ MISTAKES = {
         "here it counts twice": {"A + B": partial(_overlap, once=False)},
         "here it is I / C": {"I / C": partial(_overlap, less=lambda i, u, c: i / c)},
         "here it is read as middle and size": {
-            "middle and size": lambda one, other: generalised_iou(corners(one), corners(other))
+            "middle and size": lambda one, other: generalised_iou(centers_to_corners(one), centers_to_corners(other))
         },
         "It must be I / U - (C - U) / C": {
             "added": partial(_overlap, less=lambda i, u, c: i / u + (c - u) / c),
@@ -172,7 +172,7 @@ MISTAKES = {
         "here it is class 0": {"class 0": partial(_said, empty=0)},
         "here match -1 means the last guess": {"padding too": partial(_said, padding=True)},
         "here guess j does": {"in the order of objects": partial(_said, order=True)},
-        "the weighed cross-entropy": {"of each picture": _of_each_picture},
+        "the weighed cross-entropy": {"of each picture": _of_each_image},
         "With another weight": {"always 0.1": lambda logits, match, classes, w=0.1: _said(logits, match, classes, 0.1)},
         "must cost hundreds": {"a clamp": _of_a_softmax},
         "A gradient must flow": {"no gradient": detached(_said)},

@@ -17,7 +17,7 @@ def _one_mask(seen, patches, mask, target_mask):
 
 def _blocks(seen, patches, mask, target_mask, *, way=lambda seen: seen, there=None, past=torch.tril, read=None,
             looks=True, padding=True):  # fmt: skip
-    """Blocks put together, or what differs in a single place."""
+    """Blocks put together, or what differs in a single position."""
     o, n, seen = target_mask.shape[1], patches + mask.shape[1], way(seen)
     words = mask if padding else mask | True
     columns = torch.cat([seen[:, :1].repeat(1, patches), words & seen[:, 1:], target_mask], 1)
@@ -38,7 +38,7 @@ def _by_rows(seen, patches, mask, target_mask):
 
 def _queue(probability, real, capacity, *, least=0, order=None, second=False, weigh=None, padding=False, drop=-1,
            lost=0.0):  # fmt: skip
-    """Token by token, with a count for each expert, or what differs in a single place."""
+    """Token by token, with a count for each expert, or what differs in a single position."""
     n, e = probability.shape
     expert, weight, taken = [drop] * n, [torch.zeros(()) + lost] * n, [0] * e
     for i in order(probability).tolist() if order else range(n):
@@ -71,7 +71,7 @@ def _all_together(probability, real, capacity):
 
 def _groups(logits, real, *, of=lambda z: z.softmax(-1), rows=lambda real: real, scale=lambda n, k, e: e, share=None,
             last=torch.mean):  # fmt: skip
-    """Group by group, or what differs in a single place."""
+    """Group by group, or what differs in a single position."""
     rows = rows(real)
     if not rows.any():
         return 0 * logits.sum()
@@ -137,7 +137,7 @@ MISTAKES = {
             "the second choice": partial(_queue, second=True),
             "expert 0": partial(_queue, drop=0),
         },
-        "Padding must take no place": {"padding takes places": partial(_queue, padding=True)},
+        "Padding must take no position": {"padding takes places": partial(_queue, padding=True)},
         "here the surest are": {
             "the surest first": partial(_queue, order=lambda p: p.detach().amax(1).argsort(descending=True))
         },

@@ -6,7 +6,7 @@ import torch
 
 
 def _rates(sizes, temperature, limit, *, power=lambda t: 1 / t, cut=min, after=None, over=sum):
-    """Task by task, or what differs in a single place."""
+    """Task by task, or what differs in a single position."""
     weights = [float(cut(size, limit)) ** power(temperature) for size in sizes.tolist()]
     weights = [after(weight, limit) for weight in weights] if after else weights
     return torch.tensor([weight / over(weights) for weight in weights])
@@ -14,7 +14,7 @@ def _rates(sizes, temperature, limit, *, power=lambda t: 1 / t, cut=min, after=N
 
 def _gaps(order, text, hidden, mask_token, end_token, *, each=False, mark=True, order_last=False, ends=(1, 1),
           whole=True, told=False, late=False):  # fmt: skip
-    """Token by token, or what differs in a single place."""
+    """Token by token, or what differs in a single position."""
     end, gaps, rest = [end_token], [], hidden.tolist()
     for i, (token, gone) in enumerate(zip(text.tolist(), rest)):
         last = i + 1 == len(rest) or not rest[i + 1]

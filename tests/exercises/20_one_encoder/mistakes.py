@@ -16,18 +16,18 @@ from mmlearn.objectives.unpaired import own_gradient
 
 
 def _normal(patches, *, axes=-1, unbiased=True, divide=lambda x, variance: x * (variance + 1e-6).rsqrt()):
-    """By one division, or what differs in a single place."""
+    """By one division, or what differs in a single position."""
     variance, mean = torch.var_mean(patches, axes, correction=int(unbiased), keepdim=True)
     return divide(patches - mean, variance)
 
 
 def _pixels(prediction, target, masked, *, error=torch.square, pick=lambda m: m, last=None):
-    """Hidden patches alone, picked and not multiplied, or what differs in a single place."""
+    """Hidden patches alone, picked and not multiplied, or what differs in a single position."""
     each, which = error(prediction - target), pick(masked)
     return last(each, which) if last else each[which].sum() / max(1, each[which].numel())
 
 
-def _of_each_picture(each, which):
+def _of_each_image(each, which):
     return torch.stack([part[m].mean() if m.any() else 0 * part.sum() for part, m in zip(each, which)]).mean()
 
 
@@ -47,14 +47,14 @@ def _words_last(x, words, text, image, pair=None):
     return torch.cat([text(x[:, n:]), image(x[:, :n])], 1)
 
 
-def _one_by_one(tokens, visible, mask_token, patches, *, row=lambda k: k, start=None, place=None):
-    """Place by place, or what differs in a single one of them."""
-    start, pictures = mask_token if start is None else start(mask_token), []
-    numbers = visible if place is None else place(visible)
+def _one_by_one(tokens, visible, mask_token, patches, *, row=lambda k: k, start=None, position=None):
+    """Place by position, or what differs in a single one of them."""
+    start, images = mask_token if start is None else start(mask_token), []
+    numbers = visible if position is None else position(visible)
     for k, those in enumerate(tokens):
         found = dict(zip(numbers[row(k)].tolist(), those))
-        pictures.append(torch.stack([found.get(i, start) for i in range(patches)]))
-    return torch.stack(pictures)
+        images.append(torch.stack([found.get(i, start) for i in range(patches)]))
+    return torch.stack(images)
 
 
 def _in_front(tokens, visible, mask_token, patches):
@@ -74,7 +74,7 @@ def _hooked(weight, mask):
 
 
 def _targets(layers, top, *, which=lambda layers, top: layers[-top:], each=None, last=None):
-    """Layers in one tensor, or what differs in a single place."""
+    """Layers in one tensor, or what differs in a single position."""
     stacked = torch.stack([layer.detach() for layer in which(list(layers), top)])
     stacked = F.layer_norm(stacked, stacked.shape[-1:]) if each is None else each(stacked)
     return stacked.mean(0) if last is None else last(stacked)
@@ -85,7 +85,7 @@ def _over(axis, correction=0):
 
 
 def _experts(tokens, weight, choice, experts, real, *, weigh=None, add=True, some=lambda choice: choice, pad=True):
-    """Expert by expert and choice by choice, or what differs in a single place."""
+    """Expert by expert and choice by choice, or what differs in a single position."""
     weight = weight if weigh is None else weigh(weight)
     y = [torch.zeros_like(token) for token in tokens]
     for number, expert in enumerate(experts):
@@ -113,7 +113,7 @@ def _weighed_before(tokens, weight, choice, experts, real):
 
 
 def _balance(probability, real, k=1, *, scale=lambda n, e: e, share=None, likely=None, rows=None, first=False):
-    """Means of the rows that are picked, or what differs in a single place."""
+    """Means of the rows that are picked, or what differs in a single position."""
     p = probability[real if rows is None else rows(real)]
     if not len(p):
         return 0 * probability.sum()
@@ -124,7 +124,7 @@ def _balance(probability, real, k=1, *, scale=lambda n, e: e, share=None, likely
 
 
 def _global(probability, real, experts, *, rows=None, entropy=None, last=lambda h, e: math.log(e) - h, cut=True):
-    """By PyTorch's entropy of the rows that are picked, or what differs in a single place."""
+    """By PyTorch's entropy of the rows that are picked, or what differs in a single position."""
     p = probability[real if rows is None else rows(real)]
     if not len(p):
         return 0 * probability.sum()
@@ -139,7 +139,7 @@ def _unsafe(p):
 
 
 def _matched(u, v, scale, matched, *, asks=None, both=(0.5, 0.5), use=torch.mul, last=None, among=None):
-    """By cross_entropy, or what differs in a single place."""
+    """By cross_entropy, or what differs in a single position."""
     rows = (matched if matched.any() else ~matched) if asks is None else asks(matched)
     logits, label = use(scale, u @ v.T), torch.arange(len(u))
     if among is not None:
@@ -185,7 +185,7 @@ MISTAKES = {
         "here they are added": {
             "pixels added": partial(_pixels, last=lambda each, m: each[m].sum() / m.sum().clamp(min=1))
         },
-        "here each picture does": {"of pictures": partial(_pixels, last=_of_each_picture)},
+        "here each picture does": {"of pictures": partial(_pixels, last=_of_each_image)},
         "must be squared": {"absolute": partial(_pixels, error=torch.abs)},
         "With nothing hidden": {"a mean of nothing": partial(_pixels, last=lambda each, m: each[m].mean())},
         "must have shape ()": {"of each patch": partial(_pixels, last=lambda each, m: each.mean(-1) * m)},
@@ -211,11 +211,11 @@ MISTAKES = {
     },
     "restore_order": {
         "here they stand in front": {"in front": _in_front},
-        "visible need not rise": {"sorted": partial(_one_by_one, place=lambda v: v.sort(1).values)},
+        "visible need not rise": {"sorted": partial(_one_by_one, position=lambda v: v.sort(1).values)},
         "here all have those of the first": {"the first picture's": partial(_one_by_one, row=lambda k: 0)},
         "here 0 does": {"zeros": partial(_one_by_one, start=torch.zeros_like)},
         "here the mask token is added": {"added": _added},
-        "back at its place": {"from the end": partial(_one_by_one, place=lambda v: v.flip(1))},
+        "back at its position": {"from the end": partial(_one_by_one, position=lambda v: v.flip(1))},
         "none comes to mask_token": {"a constant": deaf(restore_order, 2)},
         "must have shape": {"visible ones alone": lambda tokens, visible, mask_token, patches: tokens * 1},
     },

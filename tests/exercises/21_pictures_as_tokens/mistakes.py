@@ -13,7 +13,7 @@ from mmlearn.objectives.codes import commitment, copied_gradient, divergence_fro
 
 
 def _moving(count, total, n, s, decay, *, keep=None, take=lambda g: 1 - g, last=lambda c, t, old: t / c[:, None]):
-    """Averages of counts and sums, or what differs in a single place."""
+    """Averages of counts and sums, or what differs in a single position."""
     g = decay if keep is None else keep(decay)
     c, t = g * count + take(g) * n, g * total + take(g) * s
     return c, t, last(c, t, count)
@@ -34,7 +34,7 @@ def _never_empty(count, total, n, s, decay):
 def _weight(
     one, two, layer, *, size=lambda g: g.norm(), join=lambda a, b: a / (b + 1e-4), cut=lambda w: w.clamp(max=1e4)
 ):
-    """The quotient of two gradients, or what differs in a single place."""
+    """The quotient of two gradients, or what differs in a single position."""
     grads = [torch.autograd.grad(loss, layer, retain_graph=True)[0] for loss in (one, two)]
     return cut(join(*map(size, grads))).detach()
 
@@ -54,11 +54,11 @@ def _first_span_only(moved, sentinels, end):
     rows = moved.tolist()
     if sentinels.start not in rows:
         return moved
-    place = rows.index(sentinels.start)
-    again = rows.index(sentinels.start, place + 1)
+    position = rows.index(sentinels.start)
+    again = rows.index(sentinels.start, position + 1)
     stop = rows.index(end, again)
-    kept = [token for token in rows[place + 1 : again] if token not in sentinels]
-    return torch.tensor(rows[:place] + rows[again + 1 : stop] + kept)
+    kept = [token for token in rows[position + 1 : again] if token not in sentinels]
+    return torch.tensor(rows[:position] + rows[again + 1 : stop] + kept)
 
 
 def _at_the_end(moved, sentinels, end):
@@ -82,10 +82,10 @@ def _by_loop(moved, sentinels, end):
     """Token by token, from the end."""
     rows, spans = moved.tolist(), {}
     while rows and rows[-1] == end:
-        place = max(i for i, token in enumerate(rows) if token in sentinels)
-        spans[rows[place]] = rows[place + 1 : -1]
-        rows = rows[:place]
-    return torch.tensor([token for place in rows for token in spans.get(place, [place])])
+        position = max(i for i, token in enumerate(rows) if token in sentinels)
+        spans[rows[position]] = rows[position + 1 : -1]
+        rows = rows[:position]
+    return torch.tensor([token for position in rows for token in spans.get(position, [position])])
 
 
 RIGHT = {  # right answers that are written in another way than the library's
@@ -130,7 +130,7 @@ MISTAKES = {
         },
         "It must be the mean of": {"a half": lambda z, entry: commitment(z, entry) / 2},
         "The entries must not move": {"both move": lambda z, entry: (z - entry).square().mean()},
-        "have changed places": {
+        "have changed positions": {
             "the entries alone move": lambda z, entry: (z.detach() - entry).square().mean() + 0 * z.sum()
         },
     },

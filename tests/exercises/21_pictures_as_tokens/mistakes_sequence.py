@@ -17,18 +17,18 @@ def _both(
     kinds=lambda code_follows, j, words: code_follows == (j >= words),
     rows=lambda n: n - 1,
 ):
-    """By comparing places, or what differs in a single one."""
+    """By comparing positions, or what differs in a single one."""
     real = torch.cat([mask, torch.ones(len(mask), p, dtype=torch.bool)], 1)
     (b, n), t = real.shape, mask.shape[1]
-    place = torch.arange(n)
-    sees = hide(past(place[:, None], place, t).expand(b, n, n), real, t)
-    return sees, kinds(follows(place[: rows(n), None], t), torch.arange(words + codes), words)
+    position = torch.arange(n)
+    sees = hide(past(position[:, None], position, t).expand(b, n, n), real, t)
+    return sees, kinds(follows(position[: rows(n), None], t), torch.arange(words + codes), words)
 
 
 def _by_length(seen, real, t):
     """Padding is behind as many words as are real."""
-    place = torch.arange(real.shape[1])
-    return seen & ((place < real[:, :t].sum(1, keepdim=True)) | (place >= t))[:, None]
+    position = torch.arange(real.shape[1])
+    return seen & ((position < real[:, :t].sum(1, keepdim=True)) | (position >= t))[:, None]
 
 
 RIGHT = {  # padding sees nothing here: what it sees does not matter

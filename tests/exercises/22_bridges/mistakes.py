@@ -13,7 +13,7 @@ from mmlearn.objectives.bridging import last_image_mask, query_text_contrast, qu
 from mmlearn.objectives.generative import response_language_modelling, responses_in_turn
 
 
-def _in_place(x, found, gate):
+def _in_position(x, found, gate):
     x += gate.tanh() * found
     return x
 
@@ -38,8 +38,8 @@ def _best(queries, texts, *, pick=lambda each: each.amax(-1)):
     return pick(torch.einsum("bqd,md->bmq", queries, texts))
 
 
-def _last(before, pictures, each, *, seen=lambda number, before: number == before - 1, number=lambda j, n, e: j // e):
-    return seen(number(torch.arange(pictures * each), pictures, each), before[..., None])
+def _last(before, images, each, *, seen=lambda number, before: number == before - 1, number=lambda j, n, e: j // e):
+    return seen(number(torch.arange(images * each), images, each), before[..., None])
 
 
 def _behind(number, before):
@@ -69,15 +69,15 @@ def _whole_texts_alone(task, queries, mask):
     return sees
 
 
-def _places(mask, n, takes, *, begin=0, hidden=None, anew=False, last=False):
+def _positions(mask, n, takes, *, begin=0, hidden=None, anew=False, last=False):
     """Counted one by one, or so that something differs; what is ``hidden`` has the place of what comes next."""
     rows = []
     for row in mask.tolist():
         found, count = [], begin
         for text in row:
             count = begin if anew else count
-            picture, words = [("picture", takes)] * n, [("padding", real) for real in text]
-            for kind, counts in words + picture if last else picture + words:
+            image, words = [("picture", takes)] * n, [("padding", real) for real in text]
+            for kind, counts in words + image if last else image + words:
                 found.append(count if counts or kind == hidden else -1)
                 count += counts
         rows.append(found)
@@ -85,7 +85,7 @@ def _places(mask, n, takes, *, begin=0, hidden=None, anew=False, last=False):
 
 
 def _with_padding(mask, n, takes):
-    """Padding is counted, and has no place afterwards."""
+    """Padding is counted, and has no position afterwards."""
     every = interleaved_positions(torch.ones_like(mask), n, takes)
     return every.masked_fill(interleaved_positions(mask, n, takes) < 0, -1)
 
@@ -93,7 +93,7 @@ def _with_padding(mask, n, takes):
 def _contrast(
     queries, texts, scale, positives, rows=slice(None), smooth=0.1, *, both=(0.5, 0.5), share=True, use=None, last=None
 ):
-    """Log-probabilities weighed by their targets, or what differs in a single place."""
+    """Log-probabilities weighed by their targets, or what differs in a single position."""
     b = len(texts)
     weights = positives.float() / positives.sum(1, keepdim=True) if share else torch.eye(b)
     weights = weights - smooth * weights + smooth / b
@@ -143,7 +143,7 @@ RIGHT = {  # right answers that are written in another way than the library's
     "query_text_similarity": _best,
     "last_image_mask": _last,
     "query_text_mask": _mask,
-    "interleaved_positions": _places,
+    "interleaved_positions": _positions,
     "query_text_contrast": _contrast,
     "responses_in_turn": _turns,
     "shuffled_labels": _of_labels,
@@ -160,7 +160,7 @@ MISTAKES = {
         "A negative gate": {"a positive gate": lambda x, found, gate: gated(x, found, gate.abs())},
         "none comes to gate": {"the gate is a constant": deaf(gated, 2)},
         "none comes to found": {"what is found is a constant": deaf(gated, 1)},
-        "must leave its arguments": {"in place": _in_place},
+        "must leave its arguments": {"in place": _in_position},
     },
     "low_rank": {
         "here it is not scaled": {"no scale": lambda x, down, up, alpha: x @ down.T @ up.T},
@@ -231,14 +231,14 @@ MISTAKES = {
         "Where a text has padding": {"a padded text is not read": _whole_texts_alone},
     },
     "interleaved_positions": {
-        "Padding must have no place": {"places for padding": partial(_places, hidden="padding")},
-        "Pictures must have no place": {"places for pictures": partial(_places, hidden="picture")},
-        "Places must begin with 0": {"from 1": partial(_places, begin=1)},
-        "here places begin anew": {"anew": partial(_places, anew=True)},
-        "one place behind the one before": {"padding is counted": _with_padding},
-        "A picture stands before its text": {"behind its text": partial(_places, last=True)},
+        "Padding must have no position": {"places for padding": partial(_positions, hidden="padding")},
+        "Pictures must have no position": {"places for pictures": partial(_positions, hidden="picture")},
+        "Places must begin with 0": {"from 1": partial(_positions, begin=1)},
+        "here positions begin anew": {"anew": partial(_positions, anew=True)},
+        "one position behind the one before": {"padding is counted": _with_padding},
+        "A picture stands before its text": {"behind its text": partial(_positions, last=True)},
         "must have shape": {
-            "an axis of texts": lambda mask, n, takes: _places(mask, n, takes).unflatten(1, mask.shape[1:2] + (-1,))
+            "an axis of texts": lambda mask, n, takes: _positions(mask, n, takes).unflatten(1, mask.shape[1:2] + (-1,))
         },
     },
     "query_text_contrast": {
@@ -272,7 +272,7 @@ MISTAKES = {
                 _of_labels, become=lambda known, generator: known[torch.randperm(len(known), generator=generator)]
             )
         },
-        "both must become the same one": {"places take turns": lambda label, generator: label.roll(1, 1)},
+        "both must become the same one": {"positions take turns": lambda label, generator: label.roll(1, 1)},
         "must not become the same one": {"each draws alone": partial(_of_labels, become=_at_random)},
         "Labels must be of the same row": {"another row's": lambda label, generator: label.roll(1, 0)},
         "all chance comes from generator": {

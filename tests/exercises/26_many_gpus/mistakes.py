@@ -15,7 +15,7 @@ from mmlearn.training.optimizers import scaled_rate
 
 
 def _in_parts(image, text, scale, parts, *, cut=lambda x, n: x.unflatten(0, (n, -1)), last=torch.mean):
-    """All parts at once, as a batch of matrices, or by a rule that differs in a single place."""
+    """All parts at once, as a batch of matrices, or by a rule that differs in a single position."""
     u, v = cut(image, parts), cut(text, parts)
     logits = scale * torch.einsum("pid,pjd->pij", u, v)
     own = logits.diagonal(dim1=1, dim2=2)
@@ -57,18 +57,18 @@ def _by_a_factor(step, rate, batch, base, warmup, rule="linear"):
     return rate * (high / rate) ** min(1, step / warmup) if warmup else high
 
 
-def _read(order, rank, world, batch_size, *, steps=lambda n, b: n // b, place=None):
+def _read(order, rank, world, batch_size, *, steps=lambda n, b: n // b, position=None):
     """Sample by sample: which place of the order is sample j of batch k."""
     own = batch_size // world
-    place = place or (lambda k, j: k * batch_size + rank * own + j)
-    rows = [[order[place(k, j) % len(order)] for j in range(own)] for k in range(steps(len(order), batch_size))]
+    position = position or (lambda k, j: k * batch_size + rank * own + j)
+    rows = [[order[position(k, j) % len(order)] for j in range(own)] for k in range(steps(len(order), batch_size))]
     return torch.stack([torch.stack(row) for row in rows])
 
 
 def _own_shard(order, rank, world, batch_size):
     """Each rank walks through a part of the epoch of its own."""
     own, share = batch_size // world, len(order) // world
-    return _read(order, rank, world, batch_size, place=lambda k, j: rank * share + k * own + j)
+    return _read(order, rank, world, batch_size, position=lambda k, j: rank * share + k * own + j)
 
 
 def _operations(n, d, m, *, projections=4, pairs=2, layers=2, each=2):
@@ -167,7 +167,7 @@ MISTAKES = {
         "No two ranks must have the same sample": {
             "the same for all": lambda order, rank, *more: rank_batches(order, 0, *more),
             "moved by one": lambda order, rank, world, b: _read(
-                order, rank, world, b, place=lambda k, j: k * b + rank + j
+                order, rank, world, b, position=lambda k, j: k * b + rank + j
             ),
         },
         "must be the k-th batch_size samples of order": {
@@ -176,7 +176,7 @@ MISTAKES = {
         },
         "rank 0 must have the first part": {
             "ranks take turns": lambda order, rank, world, b: _read(
-                order, rank, world, b, place=lambda k, j: k * b + j * world + rank
+                order, rank, world, b, position=lambda k, j: k * b + j * world + rank
             ),
             "the last rank first": lambda order, rank, world, b: rank_batches(order, world - 1 - rank, world, b),
         },

@@ -28,13 +28,13 @@ def _by_autograd(gradient):
 
 
 def _local(
-    image, text, images, texts, scale, first, *, place=lambda i, first: first + i, last=torch.mean, ways=(True, True)
+    image, text, images, texts, scale, first, *, position=lambda i, first: first + i, last=torch.mean, ways=(True, True)
 ):
     """Row by row: the logarithm of a sum of exponentials, less the right logit."""
     costs = []
     for own, others, asked in ((image, texts, ways[0]), (text, images, ways[1])):
         logits = scale * torch.einsum("id,jd->ij", own, others)
-        right = torch.stack([row[place(i, first)] for i, row in enumerate(logits)])
+        right = torch.stack([row[position(i, first)] for i, row in enumerate(logits)])
         costs += [logits.logsumexp(1) - right] if asked else []
     return last(torch.stack(costs).mean(0))
 
@@ -68,7 +68,7 @@ class _RowByRow(torch.autograd.Function):
 
 
 def _chunks(u, v, s, size, *, again=None, weigh=lambda n, b, parts: n / b):
-    """A sum over chunks of local losses, or what differs in a single place."""
+    """A sum over chunks of local losses, or what differs in a single position."""
     b, total = len(u), 0
     again = again or partial(checkpoint, use_reentrant=False)
     starts = range(0, b, size)
@@ -78,7 +78,7 @@ def _chunks(u, v, s, size, *, again=None, weigh=lambda n, b, parts: n / b):
     return total
 
 
-def _pictures_pick(u, v, s, size):
+def _images_pick(u, v, s, size):
     chunks = range(0, len(u), size)
     cost = [
         F.cross_entropy(s * u[i : i + size] @ v.T, torch.arange(i, min(i + size, len(u))), reduction="sum")
@@ -88,7 +88,7 @@ def _pictures_pick(u, v, s, size):
 
 
 def _ring(part, send, *, second=True, add=False, cut=True, turns=lambda w: w - 1, pad=True):
-    """By lists of chunks and loops over ranks, or by a rule that differs in a single place."""
+    """By lists of chunks and loops over ranks, or by a rule that differs in a single position."""
     w, n = part.shape
     if w == 1:
         return part.clone()
@@ -102,8 +102,8 @@ def _ring(part, send, *, second=True, add=False, cut=True, turns=lambda w: w - 1
     for turn in range(turns(w) if second else 0):
         received = send(torch.stack([held[r][(r - turn) % w] for r in range(w)]))
         for r in range(w):
-            place = (r - turn - 1) % w
-            held[r][place] = held[r][place] + received[r] if add else received[r]
+            position = (r - turn - 1) % w
+            held[r][position] = held[r][position] + received[r] if add else received[r]
     result = torch.stack([torch.cat(chunks) for chunks in held])
     return result[:, :n] if cut else result
 
@@ -208,7 +208,7 @@ MISTAKES = {
             "a sum": partial(_local, last=torch.sum),
             "divided by all": lambda u, v, images, *more: local_info_nce(u, v, images, *more) * len(u) / len(images),
         },
-        "here it picks row i": {"from 0": partial(_local, place=lambda i, first: i)},
+        "here it picks row i": {"from 0": partial(_local, position=lambda i, first: i)},
         "here only one of both is asked": {
             "pictures pick only": partial(_local, ways=(True, False)),
             "texts pick only": partial(_local, ways=(False, True)),
@@ -236,7 +236,7 @@ MISTAKES = {
             )
         },
         "short last chunk counts more": {"a mean of means": partial(_chunks, weigh=lambda n, b, parts: 1 / parts)},
-        "here only pictures pick": {"pictures pick only": _pictures_pick},
+        "here only pictures pick": {"pictures pick only": _images_pick},
         "exactly": {"a sum of means": partial(_chunks, weigh=lambda n, b, parts: 1.0)},
         "must never be made": {"the whole matrix": lambda u, v, s, size: info_nce(u, v, s)},
         "Logits must not be kept": {"no checkpoint": partial(_chunks, again=lambda loss, *more: loss(*more))},

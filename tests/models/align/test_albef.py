@@ -34,7 +34,7 @@ def apart(config=SMALL, seed=3):
 
 
 @pytest.mark.parametrize("pooling", ["class", "max"])
-def test_vectors_are_made_alone_and_words_look_at_the_picture(pooling):
+def test_vectors_are_made_alone_and_words_look_at_the_image(pooling):
     """Align before fuse: neither embedding depends on the partner, every fused word does."""
     image = dataclasses.replace(TINY.image, class_token=pooling == "class")
     model, batch = apart(dataclasses.replace(TINY, image=image, pooling=pooling)), pairs()
@@ -86,7 +86,7 @@ def test_alpha_rises_within_its_ramp():
 
 @pytest.mark.parametrize("alpha", [0.0, 0.4])
 def test_masked_words_by_hand(alpha):
-    """Equation 7 over the hidden places, from what is left of the text: ``forward`` never sees the true words."""
+    """Equation 7 over the hidden positions, from what is left of the text: ``forward`` never sees the true words."""
     model, batch = apart(dataclasses.replace(SMALL, alpha=alpha)), gaps(4)
     inputs, hidden = (batch["image"], batch["tokens"], batch["mask"]), batch["token_label"] != -100
     log_p = model(*inputs).token_logits[hidden].log_softmax(-1)
@@ -191,7 +191,7 @@ def test_hard_ones_are_drawn_by_similarity():
 
 
 def test_chance_depends_on_what_a_checkpoint_holds():
-    """Not on any global state, which stays as it is; but on the seed, the step, and the place in the queue."""
+    """Not on any global state, which stays as it is; but on the seed, the step, and the position in the queue."""
     model, batch = apart(dataclasses.replace(SMALL, hard_negatives=False)), pairs()
     texts = model.online.read_text(batch["tokens"], batch["mask"])
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from testing_tools import END, close, count_parameters, overfit, pairs, refused, shaken
 
-from mmlearn.generation.cache import begin, pad_left, uncached
+from mmlearn.generation.cache import pad_left, start_prompts, uncached
 from mmlearn.generation.decoding import beam_search, greedy, sample
 from mmlearn.layers import record_attention
 from mmlearn.models.align.blip import BLIP, BLIPConfig
@@ -115,17 +115,17 @@ def test_matching_meets_right_and_wrong_pairs(config, monkeypatch):
     monkeypatch.setattr(model, "_match", lambda *pair: seen.update(pair=pair) or judge(*pair))
     loss = model.loss(batch)["itm"]
     patches, tokens, mask = seen["pair"]
-    pictures = model.online.image_encoder(batch["image"])
+    images = model.online.image_encoder(batch["image"])
 
     def which(rows, among):
         return [next(i for i, other in enumerate(among) if torch.allclose(row, other, atol=1e-5)) for row in rows]
 
-    picture, text = which(patches, pictures), which(tokens, batch["tokens"])
-    assert picture[:8] == text[8:] == [*range(8)]
+    image, text = which(patches, images), which(tokens, batch["tokens"])
+    assert image[:8] == text[8:] == [*range(8)]
     ids = batch["caption_id"].tolist()
-    assert all(ids[i] != ids[j] for i, j in zip(picture, text, strict=True))
+    assert all(ids[i] != ids[j] for i, j in zip(image, text, strict=True))
     assert torch.equal(mask, batch["mask"][text])
-    logits = torch.cat([judge(pictures, batch["tokens"], batch["mask"]), judge(pictures[picture], tokens, mask)])
+    logits = torch.cat([judge(images, batch["tokens"], batch["mask"]), judge(images[image], tokens, mask)])
     close(loss, F.cross_entropy(logits, torch.tensor([1] * 8 + [0] * 16)))
 
 
@@ -139,8 +139,8 @@ def test_wrong_pairs_are_the_likelier_the_more_similar():
     model._match = lambda *pair: seen.update(pair=pair) or judge(*pair)
     model.loss(batch)
     assert torch.equal(seen["pair"][1][:8], batch["tokens"][similarity.argmax(1)])
-    pictures = model.online.image_encoder(batch["image"])
-    close(seen["pair"][0][8:], pictures[similarity.argmax(0)])
+    images = model.online.image_encoder(batch["image"])
+    close(seen["pair"][0][8:], images[similarity.argmax(0)])
 
 
 def test_losses_of_one_role():
@@ -238,7 +238,7 @@ def test_captions_are_equal_with_and_without_the_cache(decode):
     for config in (PLAIN, dataclasses.replace(PLAIN, encoder=False)):
         model, batch = shaken(build(config), 0.2).eval(), pairs()
         prompt, mask = pad_left([batch["tokens"][i, 1 : 2 + i % 3] for i in range(8)])
-        start, real = begin(model.decode_token, prompt, mask)
+        start, real = start_prompts(model.decode_token, prompt, mask)
         with torch.no_grad():
             next_logits = uncached(model.step_function(batch["image"]), real)
             expected = decode(next_logits, start, end_token=END, max_length=12)[:, 1:]
@@ -256,7 +256,7 @@ def test_captions_are_equal_with_and_without_the_cache(decode):
 # Sizes.
 
 
-def test_large_has_the_larger_picture_encoder():
+def test_large_has_the_larger_image_encoder():
     base, large = (
         count_parameters(BLIP, dataclasses.replace(BLIPConfig.preset(name), queue_size=0)) for name in ("base", "large")
     )

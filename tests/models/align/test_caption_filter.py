@@ -14,7 +14,7 @@ WEB_SCORE = torch.tensor([0.9, 0.1, 0.5, 0.2])
 SYNTHETIC_SCORE = torch.tensor([0.8, 0.7, 0.5, 0.4])
 
 
-def test_what_fits_is_kept_picture_by_picture():
+def test_what_fits_is_kept_image_by_image():
     kept = filter_captions(WEB, SYNTHETIC, WEB_SCORE, SYNTHETIC_SCORE)
     assert [tuple(item[:3]) for item in kept] == [
         (0, "a red ball", "web"),
@@ -35,7 +35,7 @@ def test_one_text_scored_twice_is_kept_by_the_score_that_passes():
     assert [(item.source, item.caption) for item in kept] == [("synthetic", "x")]
 
 
-def test_no_picture_keeps_nothing_and_what_came_in_stays_as_it_is():
+def test_no_image_keeps_nothing_and_what_came_in_stays_as_it_is():
     assert filter_captions([], [], torch.zeros(0), torch.zeros(0)) == []
     web, score = list(WEB), WEB_SCORE.clone()
     filter_captions(web, SYNTHETIC, score, SYNTHETIC_SCORE)

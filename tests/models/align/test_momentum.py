@@ -116,7 +116,7 @@ def test_queues_take_the_batch_in_training_only(name):
 
 @both
 def test_queues_go_round(name):
-    """Three batches of 8 into 20 places: the last four rows of the third lie over the first four of the first."""
+    """Three batches of 8 into 20 positions: the last four rows of the third lie over the first four of the first."""
     model = apart(name).train()
     for number in range(3):
         model.loss(pairs(8, seed=number) | {"caption_id": 8 * number + torch.arange(8)})

@@ -22,12 +22,12 @@ def test_the_oldest_pairs_give_way():
         assert list(got) == list(plain)
 
 
-def test_places_go_round():
+def test_positions_go_round():
     pointer = torch.tensor([3])
-    places, moved = queue_positions(pointer, 4, 5)
-    assert (places.tolist(), moved.tolist()) == ([3, 4, 0, 1], [2])
-    places, moved = queue_positions(moved, 3, 5)
-    assert (places.tolist(), moved.tolist()) == ([2, 3, 4], [0])
+    positions, moved = queue_positions(pointer, 4, 5)
+    assert (positions.tolist(), moved.tolist()) == ([3, 4, 0, 1], [2])
+    positions, moved = queue_positions(moved, 3, 5)
+    assert (positions.tolist(), moved.tolist()) == ([2, 3, 4], [0])
     assert pointer.tolist() == [3]
 
 

@@ -28,7 +28,7 @@ def trained(config=TINY):
     return model
 
 
-def test_patches_have_their_place_in_time_and_frequency():
+def test_patches_have_their_position_in_time_and_frequency():
     """Of silence all patches are alike but for their positions, and a shorter clip has the first of them."""
     model = AST(TINY)
     whole, short = (model.embedding(torch.zeros(1, 64, s))[0][0] for s in (200, 98))

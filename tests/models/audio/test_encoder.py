@@ -144,8 +144,8 @@ def test_a_video_is_cut_into_boxes():
         for j in range(3):
             for k in range(3):
                 box = padded[:, 2 * i : 2 * i + 2, :, 8 * j : 8 * j + 8, 8 * k : 8 * k + 8]
-                place = tokens.times[i] + tokens.rows[j] + tokens.columns[k]
-                close(x[:, 9 * i + 3 * j + k], tokens.patches(box.flatten(1)) + place)
+                position = tokens.times[i] + tokens.rows[j] + tokens.columns[k]
+                close(x[:, 9 * i + 3 * j + k], tokens.patches(box.flatten(1)) + position)
     close(tokens(video[1:, :3])[0], x[1:, :18])
 
 

@@ -85,19 +85,19 @@ def test_imposters_come_from_the_same_clip_and_are_never_what_is_hidden():
         real = torch.arange(frames) < (frames - torch.arange(4)[:, None]).clamp(min=1)
         for _ in range(50):
             masked = (torch.rand(4, frames, generator=generator) < share) & real
-            place = torch.arange(frames).expand(4, -1)
+            position = torch.arange(frames).expand(4, -1)
             imposter = imposters(masked, real, generator=generator)
-            assert torch.equal(imposter[~masked], place[~masked])
+            assert torch.equal(imposter[~masked], position[~masked])
             assert real.gather(1, imposter)[masked].all()
             alone = real.sum(1, keepdim=True) == 1
-            assert ((imposter != place) | alone)[masked].all()
+            assert ((imposter != position) | alone)[masked].all()
             for row, hidden, length in zip(imposter, masked, real.sum(1).tolist()):
                 # Frames that follow each other stay together, but for the end of the clip.
                 both = hidden[1:] & hidden[:-1]
                 assert ((row[1:] - row[:-1]) % length == 1 % length)[both].all()
 
 
-def test_a_short_run_shows_nothing_of_itself_and_every_other_place_in_turn():
+def test_a_short_run_shows_nothing_of_itself_and_every_other_position_in_turn():
     real = torch.ones(500, 10, dtype=torch.bool)
     masked = torch.zeros_like(real)
     masked[:, 3:6] = True
@@ -133,9 +133,9 @@ def test_a_dropped_modality_is_a_missing_one():
     model, batch = settled(), speech()
     video, mel, video_mask, mel_mask = streams(batch)
     yes, no, none = torch.ones(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool), torch.zeros(4, 12).bool()
-    place = torch.arange(12).expand(4, -1)
-    deaf = model(video, mel, video_mask, mel_mask, Draws(none, none, place, no, yes)).tokens
-    blind = model(video, mel, video_mask, mel_mask, Draws(none, none, place, yes, no)).tokens
+    position = torch.arange(12).expand(4, -1)
+    deaf = model(video, mel, video_mask, mel_mask, Draws(none, none, position, no, yes)).tokens
+    blind = model(video, mel, video_mask, mel_mask, Draws(none, none, position, yes, no)).tokens
     close(deaf, model(video, None, video_mask).tokens)
     close(blind, model(None, mel, video_mask).tokens)
     close(blind[video_mask], model(None, mel, None, mel_mask).tokens[video_mask])
@@ -191,8 +191,8 @@ def test_texts_are_learned_by_heart():
     assert overfit(model, batch, steps=60, learning_rate=5e-3) < 0.1
 
 
-def test_sound_and_picture_of_a_frame_go_together():
-    """The four frames of a spectrogram that fall into one of the video's change its place, in either stream."""
+def test_sound_and_image_of_a_frame_go_together():
+    """The four frames of a spectrogram that fall into one of the video's change its position, in either stream."""
     model, batch = settled(), speech(1)
     video, mel = batch["video"], batch["mel"]
     real = torch.ones(1, 12, dtype=torch.bool)

@@ -115,9 +115,9 @@ def test_the_same_time_attracts_from_the_start():
     with record_attention(model) as maps:
         model(batch["video"], batch["mel"])
     weights = maps["decoder.blocks.0.cross_attention"].mean((0, 1))
-    place = torch.arange(40)
-    near = (place[:, None] - place).abs() <= 1
-    far = (place[:, None] - place).abs() >= 10
+    position = torch.arange(40)
+    near = (position[:, None] - position).abs() <= 1
+    far = (position[:, None] - position).abs() >= 10
     assert weights[near].mean() > 1.5 * weights[far].mean()
 
 

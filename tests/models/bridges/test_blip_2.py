@@ -40,7 +40,7 @@ def test_the_losses_are_those_of_what_the_model_says():
     close(losses["itg"], F.cross_entropy(said.caption_logits[:, :-1].flatten(0, 1), label, label_smoothing=0.1))
 
 
-def test_what_is_written_depends_on_the_picture_and_on_earlier_words_alone():
+def test_what_is_written_depends_on_the_image_and_on_earlier_words_alone():
     system, given = small(), pairs(4, 6)
     image, tokens, mask = (given[name] for name in ("image", "tokens", "mask"))
     written = system(image, tokens, mask).caption_logits

@@ -6,7 +6,7 @@ import pytest
 import torch
 from testing_tools import Listed, close, pairs, refused, shaken
 
-from mmlearn.generation.cache import begin
+from mmlearn.generation.cache import start_prompts
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import record_attention
 from mmlearn.layers.encoders import TINY_IMAGE
@@ -36,10 +36,10 @@ def test_all_are_there():
     assert BRIDGES == ["blip-2", "flamingo", "frozen", "llava", "minigpt-4"]
 
 
-@pytest.mark.parametrize("places", [False, True])
+@pytest.mark.parametrize("positions", [False, True])
 @pytest.mark.parametrize("name", PREFIXES)
-def test_without_a_prefix_the_language_model_speaks_bit_for_bit(name, places):
-    system, given = shaken(tiny(name, prefix_positions=places)).eval(), batch()
+def test_without_a_prefix_the_language_model_speaks_bit_for_bit(name, positions):
+    system, given = shaken(tiny(name, prefix_positions=positions)).eval(), batch()
     nothing = torch.zeros(8, 0, system.language_model.config.width)
     for mask in (None, given["mask"]):
         said = system.logits_after_prefix(nothing, given["tokens"], mask)
@@ -57,7 +57,7 @@ def test_with_closed_gates_the_language_model_speaks_bit_for_bit():
 def frozen_parts(name, stage):
     """The names of what no turn of a stage moves."""
     system = tiny(name)
-    moved = {each for turn in stage.turns for each in turn.moved(system)}
+    moved = {each for turn in stage.optimizer_steps for each in turn.trained_names(system)}
     parts = {key for key, _ in system.named_children()}
     return {part for part in parts if not any(each.startswith(f"{part}.") for each in moved)}
 
@@ -96,7 +96,14 @@ def test_what_is_frozen_stays_bit_for_bit_and_drops_nothing(name, stage, tmp_pat
         seen.append([part for part in parts if getattr(system, part).training])
 
     settings = dict(steps=3, batch_size=1, warmup=1, optimizer="muon", weight_decay=0.5, progress=False)
-    fit(system, Listed([given] * 100), lambda one: one[0], turns=stage.turns, on_step=look, **settings)
+    fit(
+        system,
+        Listed([given] * 100),
+        lambda one: one[0],
+        optimizer_steps=stage.optimizer_steps,
+        on_step=look,
+        **settings,
+    )
     after = system.state_dict()
     moved = {key for key in before if not torch.equal(before[key], after[key])}
     assert moved
@@ -147,7 +154,7 @@ def test_what_is_written_with_a_cache_is_what_is_written_without(name):
             rows.append(system(image[None], row[real][None]).token_logits[0, -1])
         return torch.stack(rows)
 
-    start, start_mask = begin(language.start_token, prompt, mask)
+    start, start_mask = start_prompts(language.start_token, prompt, mask)
     ids = dict(end_token=language.end_token, pad_token=language.pad_token)
     with torch.no_grad():
         expected = greedy(logits, start, max_length=10, **ids)
@@ -155,7 +162,7 @@ def test_what_is_written_with_a_cache_is_what_is_written_without(name):
     assert len(got.unique(dim=0)) > 1
 
 
-def turns(b=3, s=2, t=5):
+def optimizer_steps(b=3, s=2, t=5):
     """Pictures with texts of unequal length, in turn."""
     given = batch(b * s, t)
     return tuple(given[key].unflatten(0, (b, s)) for key in ("image", "tokens", "mask"))
@@ -170,7 +177,7 @@ def test_one_turn_is_a_pair(name):
 
 @pytest.mark.parametrize("name", SHOTS)
 def test_padding_between_turns_counts_for_nothing(name):
-    system, (image, tokens, mask) = shaken(tiny(name)).eval(), turns()
+    system, (image, tokens, mask) = shaken(tiny(name)).eval(), optimizer_steps()
     said = system.read_shots(image, tokens, mask)
     other = torch.where(mask, tokens, 7)
     assert torch.equal(said[mask], system.read_shots(image, other, mask)[mask])
@@ -181,7 +188,7 @@ def test_padding_between_turns_counts_for_nothing(name):
 @pytest.mark.parametrize("name", SHOTS)
 def test_a_turn_sees_what_stands_before_it_alone(name):
     """Of earlier pictures Frozen sees the embeddings, and Flamingo what its words made of them."""
-    system, (image, tokens, mask) = shaken(tiny(name)).eval(), turns()
+    system, (image, tokens, mask) = shaken(tiny(name)).eval(), optimizer_steps()
     said = system.read_shots(image, tokens, mask)
     later = image.clone()
     later[:, 1] = torch.randn_like(later[:, 1])
@@ -191,10 +198,10 @@ def test_a_turn_sees_what_stands_before_it_alone(name):
 
 
 @pytest.mark.parametrize("name", SHOTS)
-@pytest.mark.parametrize("places", [False, True])
-def test_writing_behind_shots_is_reading_them(name, places):
-    system = shaken(tiny(name, **({"prefix_positions": places} if name == "frozen" else {})), 0.2).eval()
-    (image, tokens, mask), last = turns(), torch.randn(3, 3, 64, 64)
+@pytest.mark.parametrize("positions", [False, True])
+def test_writing_behind_shots_is_reading_them(name, positions):
+    system = shaken(tiny(name, **({"prefix_positions": positions} if name == "frozen" else {})), 0.2).eval()
+    (image, tokens, mask), last = optimizer_steps(), torch.randn(3, 3, 64, 64)
     prompt = tokens[:, 0, 1:3]
     got = system.generate(last, prompt=prompt, shots=(image, tokens, mask), max_length=6)
     language = system.language_model.config
@@ -209,7 +216,7 @@ def test_writing_behind_shots_is_reading_them(name, places):
         said = system.read_shots(shown, torch.cat([wide, own], 1), torch.cat([real, here], 1))
         return said[:, -1, written.shape[1] - 1]
 
-    start, _ = begin(language.start_token, prompt, None)
+    start, _ = start_prompts(language.start_token, prompt, None)
     ids = dict(end_token=language.end_token, pad_token=language.pad_token)
     with torch.no_grad():
         expected = greedy(logits, start, max_length=7, **ids)
@@ -227,7 +234,7 @@ def test_no_shots_are_as_none(name):
 
 
 def test_flamingo_learns_from_pairs_in_turn():
-    system, given = shaken(tiny("flamingo", turns=4)).eval(), batch(8, 6)
+    system, given = shaken(tiny("flamingo", optimizer_steps=4)).eval(), batch(8, 6)
     rows = [given[key].unflatten(0, (2, 4)) for key in ("image", "tokens", "mask")]
     said = system.read_shots(*rows).flatten(0, 1)
     label = given["tokens"].masked_fill(~given["mask"], -100)[:, 1:]
@@ -238,7 +245,7 @@ def test_flamingo_learns_from_pairs_in_turn():
 
 
 def test_what_words_see_of_patches_goes_by_way_of_the_latents():
-    system, (image, tokens, mask) = shaken(tiny("flamingo")).eval(), turns()
+    system, (image, tokens, mask) = shaken(tiny("flamingo")).eval(), optimizer_steps()
     with record_attention(system) as maps:
         system.read_shots(image, tokens, mask)
     seen = system.patch_attention(maps, gate=1)
@@ -259,7 +266,7 @@ def test_what_words_see_of_patches_goes_by_way_of_the_latents():
 
 
 @pytest.mark.parametrize("name", SHOTS)
-def test_more_shots_than_the_language_model_has_places(name):
+def test_more_shots_than_the_language_model_has_positions(name):
     system = tiny(name)
     image, tokens, mask = torch.randn(2, 9, 3, 64, 64), torch.full((2, 9, 4), 9), torch.ones(2, 9, 4, dtype=torch.bool)
     refused("need 36 positions, and the language model has 32: give fewer", system.read_shots, image, tokens, mask)

@@ -22,14 +22,14 @@ def texts(colour):
 def repeating(generator):
     """The same behind other words, the colour among them."""
     colour, n = torch.randint(COLOURS, (32,), generator=generator), int(torch.randint(5, (), generator=generator))
-    place = int(torch.randint(n + 1, (), generator=generator))
+    position = int(torch.randint(n + 1, (), generator=generator))
     others = torch.randint(40, 60, (32, n), generator=generator)
     tokens = texts(colour)
     said = FIRST + colour[:, None]
-    return torch.cat([tokens[:, :1], others[:, :place], said, others[:, place:], tokens[:, 1:]], dim=1)
+    return torch.cat([tokens[:, :1], others[:, :position], said, others[:, position:], tokens[:, 1:]], dim=1)
 
 
-def pictures(colour, generator):
+def images(colour, generator):
     """Noise around one colour of the corners of the cube."""
     corners = torch.tensor([[2.0, 0, 0], [0, 2, 0], [0, 0, 2], [2, 2, 0], [0, 2, 2], [2, 0, 2]])
     return corners[colour][:, :, None, None] + torch.randn(len(colour), 3, 64, 64, generator=generator) / 2
@@ -52,24 +52,24 @@ def language():
 
 
 @pytest.mark.parametrize(("name", "steps", "least"), [("frozen", 140, 0.8), ("llava", 120, 0.5), ("flamingo", 80, 0.8)])
-def test_the_colour_of_a_picture_is_said(language, name, steps, least):
+def test_the_colour_of_a_image_is_said(language, name, steps, least):
     torch.manual_seed(0)
     recipe, generator = find_recipe(name), torch.Generator().manual_seed(1)
     system = recipe.make(recipe.tiny())
     system.language_model.load_state_dict(language.state_dict())
-    moved = {each for turn in recipe.stages[0].turns for each in turn.moved(system)}
+    moved = {each for turn in recipe.stages[0].optimizer_steps for each in turn.trained_names(system)}
     for key, parameter in system.named_parameters():
         parameter.requires_grad_(key in moved)
 
     def batches():
         for _ in range(steps):
             colour = torch.randint(COLOURS, (32,), generator=generator)
-            yield {"image": pictures(colour, generator), "tokens": texts(colour)}
+            yield {"image": images(colour, generator), "tokens": texts(colour)}
 
     system.train()
     learn(system.loss, [parameter for parameter in system.parameters() if parameter.requires_grad], batches())
     colour = torch.arange(60) % COLOURS
-    image = pictures(colour, generator)
+    image = images(colour, generator)
     written = pad(system.eval().generate(image, max_length=6), (0, 2))
     right = (written[:, 1] == FIRST + colour).float().mean()
     other = (written[:, 1] == FIRST + (colour + 1) % COLOURS).float().mean()

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from testing_tools import close, pairs, refused, shaken
 from torch import nn
 
-from mmlearn.generation.cache import begin, pad_left, uncached
+from mmlearn.generation.cache import pad_left, start_prompts, uncached
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers.recording import record_attention
 from mmlearn.models import CoCa, CoCaConfig
@@ -21,7 +21,7 @@ def build(config=TINY, seed=0):
 
 
 @torch.no_grad()
-def test_the_first_half_sees_no_picture_and_the_second_does():
+def test_the_first_half_sees_no_image_and_the_second_does():
     system, batch = build(), pairs()
     one, two = system(**batch), system(**batch | {"image": batch["image"].flip(0)})
     assert torch.equal(one.text_embedding, two.text_embedding)
@@ -85,7 +85,7 @@ def test_captions_with_the_cache_are_those_without_it():
     system, image = build(), pairs()["image"][:3]
     prompt, mask = pad_left([[9, 8, 7], [30], [4, 5]])
     written = system.generate(image, prompt=prompt, prompt_mask=mask, max_length=9)
-    start, real = begin(1, prompt, mask)
+    start, real = start_prompts(1, prompt, mask)
     anew = greedy(uncached(system.step_function(image), real), start, end_token=511, max_length=10)
     assert torch.equal(written[:, 3:], anew[:, 4:])
     text = torch.cat([torch.ones(1, 1, dtype=torch.long), written[:1]], 1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from testing_tools import close, pairs, refused, shaken
 
-from mmlearn.generation.cache import begin, pad_left, uncached
+from mmlearn.generation.cache import pad_left, start_prompts, uncached
 from mmlearn.generation.decoding import beam_search, greedy
 from mmlearn.layers.recording import record_attention
 from mmlearn.models import SimVLM, SimVLMConfig
@@ -19,10 +19,10 @@ def build(seed=0):
     return shaken(SimVLM(TINY)).eval()
 
 
-def changed(system, image, tokens, prefix, place):
-    """By how much logits change at each place when this token is another."""
+def changed(system, image, tokens, prefix, position):
+    """By how much logits change at each position when this token is another."""
     other = tokens.clone()
-    other[:, place] = 400
+    other[:, position] = 400
     one, two = (system(image, each, None, prefix).token_logits for each in (tokens, other))
     return (one - two).abs().amax(-1)[0]
 
@@ -32,10 +32,10 @@ def test_all_that_is_asked_sees_the_whole_prefix_and_nothing_later():
     system, batch = build(), pairs()
     image, tokens = batch["image"][:1], torch.randint(4, 500, (1, 10))
     prefix = torch.arange(10)[None] < 4
-    for place in range(10):
-        moved = changed(system, image, tokens, prefix, place)[3:]  # at place 3 the fourth word is asked
-        assert (moved[: max(place - 3, 0)] == 0).all(), place
-        assert (moved[max(place - 3, 0) :] > 1e-5).all(), place
+    for position in range(10):
+        moved = changed(system, image, tokens, prefix, position)[3:]  # at position 3 the fourth word is asked
+        assert (moved[: max(position - 3, 0)] == 0).all(), position
+        assert (moved[max(position - 3, 0) :] > 1e-5).all(), position
 
 
 @torch.no_grad()
@@ -60,7 +60,7 @@ def test_what_is_written_behind_a_prompt_is_what_the_loss_scores(decode):
     system, image = build(), pairs()["image"][:3]
     prompt, mask = pad_left([[9, 8, 7], [30], [4, 5]])
     written = system.generate(image, decode, prompt=prompt, prompt_mask=mask, max_length=8)
-    start, real = begin(1, prompt, mask)
+    start, real = start_prompts(1, prompt, mask)
     anew = decode(uncached(system.step_function(image, start, real), real), start, end_token=511, max_length=9)
     assert torch.equal(written[:, 3:], anew[:, 4:])
     if decode is greedy:

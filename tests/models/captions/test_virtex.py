@@ -20,7 +20,7 @@ def build(seed=0):
 def test_the_decoder_is_that_of_pytorch():
     """The official code's ``nn.TransformerDecoderLayer``, with its weights: post-norm, GELU, one mask of the future."""
     system, batch = build(), pairs()
-    places, block = system.feature_map(batch["image"]), system.backward_decoder.blocks[0]
+    positions, block = system.feature_map(batch["image"]), system.backward_decoder.blocks[0]
     layer = nn.TransformerDecoderLayer(64, 4, 256, 0.0, F.gelu, batch_first=True).eval()
     names = {"self_attn": block.attention, "multihead_attn": block.cross_attention}
     with torch.no_grad():
@@ -42,7 +42,7 @@ def test_the_decoder_is_that_of_pytorch():
         future = nn.Transformer.generate_square_subsequent_mask(12).isinf()
         x = layer(
             system.embedding(turned),
-            system.image_projection(places),
+            system.image_projection(positions),
             tgt_mask=future,
             tgt_key_padding_mask=~batch["mask"],
         )
@@ -82,7 +82,7 @@ def test_neither_direction_sees_what_it_is_to_say():
     assert (back[3:] > 1e-4).all()
 
 
-def test_what_is_kept_is_the_network_and_pictures_may_have_other_sizes():
+def test_what_is_kept_is_the_network_and_images_may_have_other_sizes():
     system, batch = build(), pairs()
     with torch.no_grad():
         features = system.encode_image(batch["image"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from testing_tools import close, refused, shaken
 
-from mmlearn.generation.cache import begin, pad_left, uncached
+from mmlearn.generation.cache import pad_left, start_prompts, uncached
 from mmlearn.generation.decoding import beam_search, greedy
 from mmlearn.layers.recording import record_attention
 from mmlearn.models import VLP, VLPConfig
@@ -72,8 +72,8 @@ def test_a_region_is_features_class_and_box_as_equation_1_says():
     def standard(x):
         return (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True, unbiased=False) + 1e-5).sqrt()
 
-    place = torch.cat([standard(batch["region_classes"]), standard(torch.cat([batch["boxes"], area], -1))], -1)
-    expected = batch["regions"] @ system.region_projection.weight.T + system.position_projection(place)
+    position = torch.cat([standard(batch["region_classes"]), standard(torch.cat([batch["boxes"], area], -1))], -1)
+    expected = batch["regions"] @ system.region_projection.weight.T + system.position_projection(position)
     expected = system.embedding.norm(expected + system.embedding.token_types.weight[2 * seq2seq.long()][:, None])
     close(x[:, 1:][batch["region_mask"]], expected[batch["region_mask"]])
     assert torch.equal(real[:, 1:], batch["region_mask"])
@@ -86,7 +86,7 @@ def test_a_word_is_what_stands_for_the_mask_behind_what_is_written(decode):
     shown = {name: batch[name][:3] for name in SHOWN}
     prompt, mask = pad_left([[9, 8, 7], [30], [4, 5]])
     written = system.generate(**shown, decode=decode, prompt=prompt, prompt_mask=mask, max_length=9)
-    start, real = begin(1, prompt, mask)
+    start, real = start_prompts(1, prompt, mask)
     anew = decode(uncached(system.step_function(**shown), real), start, end_token=511, max_length=10)
     assert torch.equal(written[:, 3:], anew[:, 4:])
     if decode is greedy:

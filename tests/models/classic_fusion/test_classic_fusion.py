@@ -239,12 +239,12 @@ def test_safe_against_its_equations():
         shaken(SAFE(dataclasses.replace(SAFEConfig.tiny(), prediction_weight=2.0, similarity_weight=3.0))),
         labelled(),
     )
-    text, picture = model.embed_text(batch["tokens"], batch["mask"]), model.embed_image(batch["image"])
-    places = model.image_encoder(batch["image"]).clamp(min=0).flatten(2).amax(2)
-    close(picture, F.linear(places, model.image_output.weight, model.image_output.bias))
+    text, image = model.embed_text(batch["tokens"], batch["mask"]), model.embed_image(batch["image"])
+    positions = model.image_encoder(batch["image"]).clamp(min=0).flatten(2).amax(2)
+    close(image, F.linear(positions, model.image_output.weight, model.image_output.bias))
     output = model(batch["image"], batch["tokens"], batch["mask"])
-    close(output.match_logits, F.linear(torch.cat([text, picture], 1), model.match_head.weight, model.match_head.bias))
-    close(output.similarity, (1 + nn.CosineSimilarity()(text, picture)) / 2)
+    close(output.match_logits, F.linear(torch.cat([text, image], 1), model.match_head.weight, model.match_head.bias))
+    close(output.similarity, (1 + nn.CosineSimilarity()(text, image)) / 2)
     losses, true = model.loss(batch), batch["match_label"].float()
     close(losses["prediction"], 2 * F.cross_entropy(output.match_logits, batch["match_label"]))
     similar = output.similarity
@@ -256,7 +256,7 @@ def test_safe_starts_at_what_guessing_costs():
     assert sum(losses) / 5 == pytest.approx(math.log(2), abs=0.05)
 
 
-def test_pictures_that_are_none_are_told(unchecked):
+def test_images_that_are_none_are_told(unchecked):
     model, batch = SAFE(SAFEConfig.tiny()), labelled()
     refused("smaller than one 8-pixel patch", model, batch["image"][..., :4], batch["tokens"])
     refused("Pictures are float", model, batch["image"][:, :1], batch["tokens"])

@@ -11,7 +11,7 @@ from mmlearn.models.contrastive.align import ALIGN, ALIGNConfig
 from mmlearn.objectives import info_nce, same_caption
 
 
-def test_the_picture_tower_of_base_is_torchvisions_b7():
+def test_the_image_tower_of_base_is_torchvisions_b7():
     with torch.device("meta"):
         published = torchvision.models.efficientnet_b7(weights=None).features[:-1]
         ours = ALIGN(ALIGNConfig()).image_encoder
@@ -34,7 +34,7 @@ def test_sizes_are_those_that_efficientnet_scales_to():
         assert config.blocks == tuple(math.ceil(deeper * count) for count in blocks)
 
 
-def test_the_text_has_as_many_features_as_the_picture():
+def test_the_text_has_as_many_features_as_the_image():
     output = ALIGN(ALIGNConfig.tiny()).eval()(**pairs())
     assert output.image_embedding.shape == output.text_embedding.shape == (8, 64)
     for embedding in output[:2]:

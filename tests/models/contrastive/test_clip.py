@@ -13,7 +13,7 @@ CLASS = dataclasses.replace(TINY, pooling="class", image=dataclasses.replace(TIN
 
 
 @pytest.mark.parametrize("config", [TINY, CLASS])
-def test_pictures_and_texts_are_read_as_described(config):
+def test_images_and_texts_are_read_as_described(config):
     """A picture at its class token or by each feature's maximum over the patches, a text at its end token."""
     model, batch = CLIP(config), pairs()
     tokens = model.image_encoder(batch["image"])

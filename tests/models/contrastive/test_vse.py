@@ -69,7 +69,7 @@ def test_where_all_is_alike_the_margin_is_missed_by_all_of_it(hardest, wrong):
     assert model.loss(alike)["hinge"].item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_picture_network_of_the_recipe_stays_as_it_is():
+def test_the_image_network_of_the_recipe_stays_as_it_is():
     model = RECIPE.make(VSEConfig.tiny()).train()
     before = {name: value.clone() for name, value in model.image_tower.state_dict().items()}
     assert len(before) > 50

@@ -42,7 +42,7 @@ def batch(system, b=6, seed=0):
 
 
 @pytest.mark.parametrize("system", BUILD)
-def test_pictures_are_in_range_and_noise_is_what_captions_do_not_say(system):
+def test_images_are_in_range_and_noise_is_what_captions_do_not_say(system):
     model, given = made(system).eval(), batch(system)
     one = model(given["tokens"], given["mask"], given["noise"]).image
     other = model(given["tokens"], given["mask"], -given["noise"]).image
@@ -105,11 +105,20 @@ def test_each_turn_moves_its_own_and_the_reader_stays(system):
     model, given = made(system), batch(system)
     before = {name: value.clone() for name, value in model.named_parameters()}
     stage = RECIPES[system].stage("drawing")
-    for turn, mover in zip(stage.turns, ("discriminator", "generator")):
-        assert {name.partition(".")[0].rstrip("s") for name in turn.moved(model)} == {mover}
+    for turn, mover in zip(stage.optimizer_steps, ("discriminator", "generator")):
+        assert {name.partition(".")[0].rstrip("s") for name in turn.trained_names(model)} == {mover}
         assert turn.betas == {GANINTCLS: (0.0, 0.99), AttnGAN: (0.5, 0.999)}[system]
     rows = [given]
-    fit(model, Listed(rows * 4), lambda one: one[0], steps=2, batch_size=1, turns=stage.turns, progress=False, warmup=0)
+    fit(
+        model,
+        Listed(rows * 4),
+        lambda one: one[0],
+        steps=2,
+        batch_size=1,
+        optimizer_steps=stage.optimizer_steps,
+        progress=False,
+        warmup=0,
+    )
     same = {name for name, value in model.named_parameters() if torch.equal(value, before[name])}
     assert same == {name for name in before if name.startswith("encoders")}
 
@@ -209,15 +218,23 @@ def test_losses_stay_finite_however_sure_a_discriminator_is(system):
     assert any(parameter.grad.abs().max() > 0 for parameter in model.generator.parameters())
 
 
-def drawn_with(system, moves, steps):
+def drawn_with(system, trains, steps):
     """What is told while it learns to draw, where the second turn moves these parts alone, and the last losses."""
-    model, (one, two) = made(system), RECIPES[system].stage("drawing").turns
+    model, (one, two) = made(system), RECIPES[system].stage("drawing").optimizer_steps
     assert one.alarm.steps == 100
-    turns = (
+    optimizer_steps = (
         dataclasses.replace(one, alarm=dataclasses.replace(one.alarm, steps=20)),
-        dataclasses.replace(two, moves=moves),
+        dataclasses.replace(two, trains=trains),
     )
-    how = dict(steps=steps, batch_size=1, turns=turns, progress=False, warmup=0, learning_rate=1e-2, weight_decay=0.0)
+    how = dict(
+        steps=steps,
+        batch_size=1,
+        optimizer_steps=optimizer_steps,
+        progress=False,
+        warmup=0,
+        learning_rate=1e-2,
+        weight_decay=0.0,
+    )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         rows = fit(model, Listed([batch(system, seed=i) for i in range(4)]), lambda one: one[0], **how)

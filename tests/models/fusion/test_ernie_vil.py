@@ -21,9 +21,9 @@ WORDS = dict(zip(ROLES, (SHAPES, (*SIZES, *TEXTURES, *COLOURS), " ".join(RELATIO
 def with_roles():
     """A batch of the fusion systems whose tokens are hidden for one role or another, some of them in wrong pairs."""
     batch = scenes()
-    place = torch.arange(batch["tokens"].shape[1])
+    position = torch.arange(batch["tokens"].shape[1])
     for k, role in enumerate(ROLES):
-        hidden = batch["mask"] & (place % 4 == k + 1) & (batch["token_label"] == -100)
+        hidden = batch["mask"] & (position % 4 == k + 1) & (batch["token_label"] == -100)
         batch[f"{role}_label"] = torch.where(hidden, batch["tokens"], -100)
     return batch
 
@@ -39,7 +39,7 @@ def test_the_model_and_its_other_losses_are_vilberts():
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_role_is_a_mean_over_its_hidden_words_beside_their_own_picture(role):
+def test_a_role_is_a_mean_over_its_hidden_words_beside_their_own_image(role):
     model, batch = shaken(ERNIEViL(ERNIEViLConfig.tiny())), with_roles()
     label = batch[f"{role}_label"].masked_fill(batch["match_label"][:, None] == 0, -100)
     assert (label != batch[f"{role}_label"]).any()

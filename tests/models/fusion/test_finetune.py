@@ -41,12 +41,12 @@ class RegionEncoder(nn.Module):
         words, seen = self.words(tokens), self.features(regions)
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         region_mask = torch.ones(regions.shape[:2], dtype=torch.bool) if region_mask is None else region_mask
-        text, picture = mean(words, mask), mean(seen, region_mask)
-        pooled = torch.tanh(self.both(torch.cat([text, picture], 1)))
+        text, image = mean(words, mask), mean(seen, region_mask)
+        pooled = torch.tanh(self.both(torch.cat([text, image], 1)))
         return Output(seen * text[:, None], self.dropout(pooled))
 
 
-class PictureEncoder(nn.Module):
+class ImageEncoder(nn.Module):
     """Pixels and words; what it returns has no pooled state, but tokens."""
 
     def __init__(self):
@@ -152,22 +152,22 @@ def test_an_encoder_gets_what_it_reads_and_no_more():
 
 
 def test_an_encoder_without_a_pooled_state_is_read_at_its_first_token():
-    system, batch = FineTuned(PictureEncoder(), EntailmentHead(WIDTH)), batch_of()
+    system, batch = FineTuned(ImageEncoder(), EntailmentHead(WIDTH)), batch_of()
     tokens = system.encoder(batch["image"], batch["tokens"]).tokens
     close(system(**batch), system.head(tokens[:, 0]), 0)
     assert set(system.loss(batch)) == {"entailment"}
 
 
-@pytest.mark.parametrize("encoder", [RegionEncoder, PictureEncoder])
-def test_two_pictures_are_read_one_by_one(encoder):
+@pytest.mark.parametrize("encoder", [RegionEncoder, ImageEncoder])
+def test_two_images_are_read_one_by_one(encoder):
     system, batch = FineTuned(encoder(), NLVRHead(WIDTH)), batch_of(pair=(2,))
     system.head.apply(lambda module: nn.init.normal_(module.weight) if isinstance(module, nn.Linear) else None)
     single = FineTuned(system.encoder, VQAHead(WIDTH, ANSWERS))
     single.head = nn.Identity()  # the pooled state itself
-    pictures = ("image", "regions", "boxes", "region_mask")
-    states = [single(**{name: x[:, i] if name in pictures else x for name, x in batch.items()}) for i in (0, 1)]
+    images = ("image", "regions", "boxes", "region_mask")
+    states = [single(**{name: x[:, i] if name in images else x for name, x in batch.items()}) for i in (0, 1)]
     close(system(**batch), system.head(torch.stack(states, 1)))
-    swapped = batch | {name: batch[name].flip(1) for name in pictures}
+    swapped = batch | {name: batch[name].flip(1) for name in images}
     close(system(**swapped), system.head(torch.stack(states[::-1], 1)))
     assert not torch.allclose(system(**swapped), system(**batch), atol=1e-3)
 
@@ -217,7 +217,7 @@ def test_what_an_encoder_cannot_give():
         r"pooled or tokens of an encoder, and SimpleNamespace has", FineTuned(silent, EntailmentHead(WIDTH)).loss, batch
     )
     refused(
-        r"^PictureEncoder returns no regions to refer to", FineTuned(PictureEncoder(), ReferringHead(WIDTH)).loss, batch
+        r"^PictureEncoder returns no regions to refer to", FineTuned(ImageEncoder(), ReferringHead(WIDTH)).loss, batch
     )
     refused(r"Labels are 0 to 5 here", system.loss, batch | {"answer": batch["answer"] + ANSWERS})
     pairs = FineTuned(RegionEncoder(), NLVRHead(WIDTH))
@@ -280,7 +280,7 @@ def test_every_fusion_system_is_an_encoder(name):
         assert torch.equal(guess.guess, system(**batch).argmax(-1))
 
 
-def test_blip_is_read_where_words_have_seen_the_picture():
+def test_blip_is_read_where_words_have_seen_the_image():
     """Its grounded encoder's first token; and one that only writes has none."""
     torch.manual_seed(0)
     encoder = BLIP(BLIPConfig.tiny()).eval()

@@ -100,7 +100,7 @@ def test_verdicts_that_cannot_be(head, outputs):
 # Two pictures.
 
 
-def test_the_order_of_two_pictures_counts():
+def test_the_order_of_two_images_counts():
     head, pooled = NLVRHead(8), states(4, 2, 8)
     assert not torch.allclose(head(pooled), head(pooled.flip(1)))
     joined = torch.cat([pooled[:, 0], pooled[:, 1]], 1)

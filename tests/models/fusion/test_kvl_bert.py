@@ -139,13 +139,13 @@ def test_attention_is_on_what_is_visible_and_real(batch):
 def test_knowledge_reaches_its_word_and_through_it_the_rest(batch, depth, everywhere):
     model, _ = models(depth=depth)
     before = read(model, batch)
-    row, place = (batch["branch"] == 1).nonzero()[0].tolist()
+    row, position = (batch["branch"] == 1).nonzero()[0].tolist()
     other = batch["tokens"].clone()
-    other[row, place] = 5
+    other[row, position] = 5
     after = read(model, batch | {"tokens": other})
     moved = (after.tokens - before.tokens).abs().amax(-1) > 1e-6
     entity, branch = batch["entity"][row], batch["branch"][row]
-    near = (branch == 1) | ((branch == 0) & (entity == entity[place]))
+    near = (branch == 1) | ((branch == 0) & (entity == entity[position]))
     assert torch.equal(moved[row] & batch["mask"][row], batch["mask"][row] & ((branch < 2) if everywhere else near))
     assert not moved[[i for i in range(len(moved)) if i != row]].any()
     assert ((after.regions - before.regions).abs().amax(-1)[row] > 1e-6).any() == everywhere

@@ -29,11 +29,11 @@ def test_each_stream_reads_the_other_and_only_by_cross_layers():
         model, batch = shaken(LXMERT(dataclasses.replace(TINY, cross_depth=depth))), scenes()
         before = read(model, batch)
         other_text = read(model, batch, tokens=batch["tokens"].flip(1), mask=torch.ones_like(batch["mask"]))
-        other_picture = read(model, batch, regions=batch["regions"] + batch["region_mask"][..., None])
+        other_image = read(model, batch, regions=batch["regions"] + batch["region_mask"][..., None])
         elsewhere = read(model, batch, boxes=batch["boxes"] / 2)
-        for changed, place in ((other_picture, "tokens"), (elsewhere, "tokens"), (other_text, "regions")):
-            real = batch["mask" if place == "tokens" else "region_mask"]
-            moved = (getattr(changed, place) - getattr(before, place))[real].abs().amax(-1)
+        for changed, position in ((other_image, "tokens"), (elsewhere, "tokens"), (other_text, "regions")):
+            real = batch["mask" if position == "tokens" else "region_mask"]
+            moved = (getattr(changed, position) - getattr(before, position))[real].abs().amax(-1)
             assert (moved > 1e-4).all() if reads else (moved == 0).all()
 
 
@@ -76,7 +76,7 @@ def answer_loss(logits, answer, match_label=None):
     return vqa_loss(system, SimpleNamespace(answer_logits=logits), batch)["vqa"]
 
 
-def test_questions_count_where_the_picture_is_the_one_asked_about():
+def test_questions_count_where_the_image_is_the_one_asked_about():
     logits, answer = torch.randn(4, 5), torch.tensor([1, -100, 4, 0])
     close(answer_loss(logits, answer), F.cross_entropy(logits[[0, 2, 3]], answer[[0, 2, 3]]))
     matched = torch.tensor([1, 1, 0, 1])

@@ -49,8 +49,8 @@ def test_a_region_is_its_features_and_six_numbers_of_its_box(name):
     assert torch.equal(real, torch.cat([batch["mask"], batch["region_mask"]], 1))
     close(x[:, :12][batch["mask"]], model.embedding(batch["tokens"], batch["token_type"])[batch["mask"]])
     x1, y1, x2, y2 = batch["boxes"][2, 0].tolist()
-    place = torch.tensor([x1, y1, x2, y2, x2 - x1, y2 - y1])
-    v = model.region_projection.weight @ torch.cat([batch["regions"][2, 0], place]) + model.region_projection.bias
+    position = torch.tensor([x1, y1, x2, y2, x2 - x1, y2 - y1])
+    v = model.region_projection.weight @ torch.cat([batch["regions"][2, 0], position]) + model.region_projection.bias
     close(x[2, 12], norm(v) if name == "vinvl" else v)
 
 
@@ -127,7 +127,7 @@ def texts(run, batch):
     return [tuple(run.tokenizer.decode(row[real & (kind == k)]) for k in (0, 1)) for row, kind, real in rows]
 
 
-def test_no_picture_is_polluted_by_itself(run):
+def test_no_image_is_polluted_by_itself(run):
     """Captions are hidden in part and polluted in the same batch, and regions stay those of the picture."""
     samples, collate = Scenes(size=24).__getitems__(range(16)), run.collate(seed=3)
     batch = (collate.collates[0] if hasattr(collate, "collates") else collate)(samples)

@@ -52,11 +52,11 @@ def test_every_word_and_pixel_reads_every_other():
     for inputs in ((batch["image"], tokens), (image, batch["tokens"])):
         after = torch.cat(model(*inputs)[:2], dim=1)
         assert ((after - before).abs().amax(-1) > 1e-7).all()
-    places = (after - before).abs().amax(-1)[0].topk(4).indices - 12
-    assert set(places.tolist()) == {4 * 8 + 4, 4 * 8 + 5, 5 * 8 + 4, 5 * 8 + 5}  # the pixels that see what changed
+    positions = (after - before).abs().amax(-1)[0].topk(4).indices - 12
+    assert set(positions.tolist()) == {4 * 8 + 4, 4 * 8 + 5, 5 * 8 + 4, 5 * 8 + 5}  # the pixels that see what changed
 
 
-def test_pixels_are_a_set_whose_places_only_the_backbone_knows():
+def test_pixels_are_a_set_whose_positions_only_the_backbone_knows():
     model, batch = PixelBERT(CELLS, Cells()), pairs(2)
     before = read(model, batch)
     moved = read(model, batch | {"image": batch["image"].roll((16, 32), dims=(2, 3))})
@@ -79,7 +79,7 @@ def test_all_pixels_share_one_bias_that_tells_them_from_words():
     close(seen[1][:, words:], seen[0][:, words:] + 1)
 
 
-def test_a_sample_is_some_pixels_of_each_picture_and_nothing_else():
+def test_a_sample_is_some_pixels_of_each_image_and_nothing_else():
     """The first pass of the blocks sees 5 of the 16 cells, each once; a cell that is left out changes nothing."""
     model, batch = PixelBERT(CELLS, Cells()), pairs(4)
     words = batch["tokens"].shape[1]

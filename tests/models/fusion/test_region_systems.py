@@ -33,7 +33,7 @@ def test_what_a_masked_region_holds_is_not_seen(name):
 
 @systems
 def test_regions_have_no_order(name):
-    """Only places: shuffled, each keeps its own state, and all else stays."""
+    """Only positions: shuffled, each keeps its own state, and all else stays."""
     model, batch, order = build(name), scenes(), torch.randperm(9)
     keys = ("regions", "boxes", "region_mask", "masked_regions")
     shuffled, before = read(model, batch, **{key: batch[key][:, order] for key in keys}), read(model, batch)

@@ -32,12 +32,12 @@ def read(regions, boxes, mask=None, masked=None, texts=3, width=7):
 def test_what_is_right_passes(seed):
     regions, boxes, mask = random_regions(seed=seed)
     masked = (torch.arange(5) % 2 == 1) & mask
-    shown, places, real, hidden = read(regions, boxes, mask, masked)
+    shown, positions, real, hidden = read(regions, boxes, mask, masked)
     for i in range(3):
         for j in range(5):
             sees = mask[i, j] and not masked[i, j]
             assert torch.equal(shown[i, j], regions[i, j] if sees else torch.zeros(7))
-            assert torch.equal(places[i, j], boxes[i, j] if mask[i, j] else torch.zeros(4))
+            assert torch.equal(positions[i, j], boxes[i, j] if mask[i, j] else torch.zeros(4))
     assert real is mask
     assert hidden is masked
     check_boxes(boxes, mask)
@@ -46,14 +46,14 @@ def test_what_is_right_passes(seed):
 
 def test_without_masks_all_is_real_and_shown():
     regions, boxes, _ = random_regions()
-    shown, places, real, hidden = read(regions, boxes)
+    shown, positions, real, hidden = read(regions, boxes)
     assert torch.equal(shown, regions)
-    assert torch.equal(places, boxes)
+    assert torch.equal(positions, boxes)
     assert real.all()
     assert not hidden.any()
 
 
-def test_the_edges_of_the_picture_are_inside():
+def test_the_edges_of_the_image_are_inside():
     check_boxes(torch.tensor([[WHOLE]]))
 
 
@@ -63,9 +63,9 @@ def test_padding_may_hold_anything(box):
     boxes[~mask] = torch.tensor(box, dtype=torch.float)
     regions[~mask] = math.nan
     check_boxes(boxes, mask)
-    shown, places, *_ = read(regions, boxes, mask)
+    shown, positions, *_ = read(regions, boxes, mask)
     assert shown.isfinite().all()
-    assert places.isfinite().all()
+    assert positions.isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_masks_of_another_type(dtype):
     refused(rf"^masked_regions must be .* got {dtype} \(3, 5\)", read, regions, boxes, mask, mask.to(dtype))
 
 
-def test_a_picture_without_a_region():
+def test_a_image_without_a_region():
     _, boxes, mask = random_regions()
     mask[1] = False
     refused("^Picture 1 of the batch has no region; give at least one", check_boxes, boxes, mask)

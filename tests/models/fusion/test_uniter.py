@@ -129,12 +129,12 @@ def test_uniter_reads_features_and_seven_numbers_of_the_box():
     assert x.shape == (6, 12 + 9, 64)
     assert torch.equal(real, torch.cat([batch["mask"], batch["region_mask"]], 1))
     close(x[:, :12], model.embedding(batch["tokens"]))
-    for row, place in ((2, 0), (2, 1)):  # shown, and masked
-        v = torch.full((216,), 0.3) if place == 1 else batch["regions"][row, place]
-        x1, y1, x2, y2 = batch["boxes"][row, place].tolist()
+    for row, position in ((2, 0), (2, 1)):  # shown, and masked
+        v = torch.full((216,), 0.3) if position == 1 else batch["regions"][row, position]
+        x1, y1, x2, y2 = batch["boxes"][row, position].tolist()
         box = torch.tensor([x1, y1, x2, y2, x2 - x1, y2 - y1, (x2 - x1) * (y2 - y1)])
         expected = norm(model.region_projection.weight @ v) + norm(model.box_projection.weight @ box)
-        close(x[row, 12 + place], norm(expected + model.embedding.token_types.weight[1]))
+        close(x[row, 12 + position], norm(expected + model.embedding.token_types.weight[1]))
 
 
 def test_vl_bert_gives_each_element_a_token_and_a_visual_feature():
@@ -145,7 +145,7 @@ def test_vl_bert_gives_each_element_a_token_and_a_visual_feature():
     assert x.shape == (6, 12 + 9 + 2, 64)
     assert torch.equal(real, torch.cat([batch["mask"], batch["region_mask"], torch.ones(6, 2).bool()], 1))
     table, types = model.embedding.tokens.weight, model.embedding.token_types.weight
-    places, row = model.embedding.positions, 2
+    positions, row = model.embedding.positions, 2
     length = int(batch["mask"][row].sum())
 
     def visual(feature, box):
@@ -156,13 +156,13 @@ def test_vl_bert_gives_each_element_a_token_and_a_visual_feature():
     assert len(seen) == 2
     whole = visual(features[seen].mean(0), torch.tensor([0.0, 0, 1, 1]))
     for i in (0, 3):
-        close(x[row, i], norm(table[batch["tokens"][row, i]] + types[0] + places[i] + whole))
+        close(x[row, i], norm(table[batch["tokens"][row, i]] + types[0] + positions[i] + whole))
     end = length + 1
-    close(x[row, 12], norm(model.image_token + visual(features[0], boxes[0]) + types[2] + places[length]))
+    close(x[row, 12], norm(model.image_token + visual(features[0], boxes[0]) + types[2] + positions[length]))
     masked = visual(torch.full((216,), 0.3), boxes[1])
-    close(x[row, 13], norm(model.masked_image_token + masked + types[2] + places[length]))
-    close(x[row, 21], norm(model.image_token + whole + types[2] + places[length]))
-    close(x[row, 22], norm(model.end_token + types[2] + places[end]))
+    close(x[row, 13], norm(model.masked_image_token + masked + types[2] + positions[length]))
+    close(x[row, 21], norm(model.image_token + whole + types[2] + positions[length]))
+    close(x[row, 22], norm(model.end_token + types[2] + positions[end]))
 
 
 def test_visual_bert_starts_with_the_tables_of_words():
@@ -248,7 +248,7 @@ def test_losses_start_at_what_nothing_known_costs(name):
     assert start == {key: expected[key] for key in objectives}
 
 
-def test_losses_are_means_over_masked_places_of_matching_pairs():
+def test_losses_are_means_over_masked_positions_of_matching_pairs():
     model, batch = build("uniter", objectives=("mlm", "mrfr", "mrc", "mrc_kl", "itm", "wra")), scenes()
     output, losses = read(model, batch), model.loss(batch)
     assert set(losses) == {"mlm", "mrfr", "mrc", "mrc_kl", "itm", "wra"}

@@ -137,9 +137,9 @@ def test_the_image_token_is_the_mean_of_the_real_regions_and_sees_the_whole():
         rows = [(mean, [0, 0, 1, 1, 1])]
         for feature, (left, top, right, bottom) in zip(regions[b], boxes[b].tolist()):
             rows.append((feature, [left, top, right, bottom, (right - left) * (bottom - top)]))
-        for one, (feature, place) in zip(got[b], rows, strict=True):
+        for one, (feature, position) in zip(got[b], rows, strict=True):
             total = layer.features.weight @ feature + layer.features.bias
-            total = total + layer.boxes.weight @ torch.tensor(place).float() + layer.boxes.bias
+            total = total + layer.boxes.weight @ torch.tensor(position).float() + layer.boxes.bias
             close(one, F.layer_norm(total, (48,), layer.norm.weight, layer.norm.bias, 1e-12), 1e-4)
 
 

@@ -25,7 +25,7 @@ BUILD = {
 }
 
 
-def pictures(b=4, config=BUILD[VQVAE], seed=0):
+def images(b=4, config=BUILD[VQVAE], seed=0):
     return Pixels().example(b, config, seeded(seed))["image"]
 
 
@@ -35,8 +35,8 @@ def made(system):
 
 
 @pytest.mark.parametrize("system", BUILD)
-def test_pictures_are_those_of_their_codes(system):
-    model, image = made(system).eval(), pictures()
+def test_images_are_those_of_their_codes(system):
+    model, image = made(system).eval(), images()
     codes = model.encode(image)
     assert codes.shape == (4, 16)
     close(model.decode(codes), model(image).image)
@@ -56,7 +56,7 @@ def test_what_does_not_fit_is_told(system):
 @torch.no_grad()
 def test_codes_stand_row_by_row():
     """What changes in the upper right corner is code 3 of 4 × 4, and not code 12, and the other way round."""
-    model, image = made(VQVAE).eval(), pictures(1)
+    model, image = made(VQVAE).eval(), images(1)
     other = image.clone()
     other[..., 0, -1] += 1
     moved = (model.encoder(other) != model.encoder(image)).any(-1)[0]
@@ -73,14 +73,14 @@ def test_codes_stand_row_by_row():
 def test_the_encoder_gets_the_gradient_of_what_it_chose():
     """As if nothing had been chosen; and entries of a codebook with gradients learn by their own loss alone."""
     model = VQVAE(dataclasses.replace(BUILD[VQVAE], decay=0.0))
-    output = model(pictures())
+    output = model(images())
     entries = output.entries.detach().requires_grad_()
     painted = model.decoder(entries).square().mean()
     of_entries, *of_decoder = torch.autograd.grad(painted, [entries, *model.decoder.parameters()])
     of_z, *also = torch.autograd.grad(output.image.square().mean(), [output.z, *model.decoder.parameters()])
     for one, two in zip([of_z, *also], [of_entries, *of_decoder]):
         close(one, two)
-    losses = model.loss({"image": pictures()})
+    losses = model.loss({"image": images()})
     assert losses.keys() == {"pixels", "commitment", "codebook"}
     assert torch.autograd.grad(losses["pixels"], model.codebook.entries, allow_unused=True)[0] is None
     assert torch.autograd.grad(losses["codebook"], model.codebook.entries)[0].any()
@@ -88,7 +88,7 @@ def test_the_encoder_gets_the_gradient_of_what_it_chose():
 
 def test_losses_are_those_of_their_equations():
     """Of each number, how far it is off; commitment by its weight; scores above 1 for real, below -1 for painted."""
-    model, image = VQGAN(dataclasses.replace(BUILD[VQGAN], beta=0.6)), pictures()
+    model, image = VQGAN(dataclasses.replace(BUILD[VQGAN], beta=0.6)), images()
     losses, output = model.loss({"image": image}), model(image)
     close(losses["pixels"], (output.image - image).square().mean())
     close(losses["commitment"], 0.6 * (output.z - model.codebook.entries[output.codes]).square().mean())
@@ -99,7 +99,7 @@ def test_losses_are_those_of_their_equations():
 
 
 def test_the_codebook_moves_after_a_step_and_only_in_training():
-    model, image = made(VQVAE), pictures()
+    model, image = made(VQVAE), images()
     before = model.codebook.entries.clone()
     model.eval().loss({"image": image})
     model.after_step()
@@ -125,17 +125,17 @@ def test_revival_puts_codes_to_use(decay, restart_threshold):
         optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
         for step in range(120):
             optimizer.zero_grad()
-            sum(model.loss({"image": pictures(8, seed=step)}).values()).backward()
+            sum(model.loss({"image": images(8, seed=step)}).values()).backward()
             optimizer.step()
             model.after_step()
-        codes = torch.nn.functional.one_hot(model.encode(pictures(32, seed=999)).flatten(), 12).float()
+        codes = torch.nn.functional.one_hot(model.encode(images(32, seed=999)).flatten(), 12).float()
         used.append(code_perplexity(codes[:, None]).item())
     assert used[0] > 5
     assert used[1] < 3
 
 
 def test_noise_makes_codes_a_mixture_that_sharpens():
-    model, image = made(DiscreteVAE), pictures()
+    model, image = made(DiscreteVAE), images()
     noise = gumbel_noise((4, 16, 12), generator=seeded())
     with torch.no_grad():
         logits = model.encoder(image)
@@ -155,12 +155,12 @@ def test_the_scale_has_a_least_value():
     with torch.no_grad():
         model.decoder.layers[-1].bias[:3] = 0.5
         model.decoder.layers[-1].bias[3:] = -9.0
-    output = model(pictures())
+    output = model(images())
     assert (output.log_scale == -1).all()
 
 
 def test_the_divergence_counts_more_and_more():
-    model, image = made(DiscreteVAE).eval(), pictures()
+    model, image = made(DiscreteVAE).eval(), images()
     found = []
     for _ in range(3):
         found.append(model.loss({"image": image})["kl"].item())
@@ -169,9 +169,9 @@ def test_the_divergence_counts_more_and_more():
     assert found[1] == pytest.approx(found[2] / 2, rel=1e-4)
 
 
-def test_the_bound_is_what_pictures_cost_and_what_codes_tell():
+def test_the_bound_is_what_images_cost_and_what_codes_tell():
     """A number of a pixel, with PyTorch's Laplace distribution; with noise in training, and without it otherwise."""
-    model, image = made(DiscreteVAE), pictures()
+    model, image = made(DiscreteVAE), images()
     model.steps += 10
     pixels = 0.8 * (image + 1) / 2 + 0.1
     for training, noise in ((True, model.sample_noise(4)), (False, None)):
@@ -183,7 +183,7 @@ def test_the_bound_is_what_pictures_cost_and_what_codes_tell():
 
 
 def test_the_discriminator_and_the_painter_learn_in_turn():
-    model, image = made(VQGAN), pictures()
+    model, image = made(VQGAN), images()
     losses = model.discriminator_loss({"image": image})
     losses["discriminator"].backward()
     assert all(p.grad is None for p in model.encoder.parameters())
@@ -207,13 +207,14 @@ class Batches(torch.utils.data.Dataset):
         return 64
 
     def __getitem__(self, index):
-        return pictures(1, seed=index)[0]
+        return images(1, seed=index)[0]
 
 
-def test_with_a_discriminator_pictures_are_learned_too():
+def test_with_a_discriminator_images_are_learned_too():
     model = VQGAN(dataclasses.replace(BUILD[VQGAN], adversarial_weight=0.1, adversarial_start=20))
     rows = fit(
-        model, Batches(), lambda rows: {"image": torch.stack(rows)}, steps=150, turns=RECIPE.stages[0].turns,
+        model, Batches(), lambda rows: {"image": torch.stack(rows)}, steps=150,
+        optimizer_steps=RECIPE.stages[0].optimizer_steps,
         batch_size=8, learning_rate=3e-3, weight_decay=0.0, warmup=5, progress=False,
     )  # fmt: skip
     assert rows[-1]["pixels"] < 0.8 * rows[0]["pixels"]
@@ -226,13 +227,24 @@ def told_by(start, judge, steps):
     The discriminator counts from step ``start`` on.
     """
     torch.manual_seed(0)
-    model, (one, two) = VQGAN(dataclasses.replace(BUILD[VQGAN], adversarial_start=start)), RECIPE.stages[0].turns
-    assert one.alarm.steps == 100
-    turns = (
-        dataclasses.replace(one, moves=(judge,), alarm=dataclasses.replace(one.alarm, steps=20)),
-        dataclasses.replace(two, moves=("encoder.layers.0",)),
+    model, (one, two) = (
+        VQGAN(dataclasses.replace(BUILD[VQGAN], adversarial_start=start)),
+        RECIPE.stages[0].optimizer_steps,
     )
-    how = dict(steps=steps, batch_size=8, turns=turns, progress=False, warmup=0, learning_rate=1e-2, weight_decay=0.0)
+    assert one.alarm.steps == 100
+    optimizer_steps = (
+        dataclasses.replace(one, trains=(judge,), alarm=dataclasses.replace(one.alarm, steps=20)),
+        dataclasses.replace(two, trains=("encoder.layers.0",)),
+    )
+    how = dict(
+        steps=steps,
+        batch_size=8,
+        optimizer_steps=optimizer_steps,
+        progress=False,
+        warmup=0,
+        learning_rate=1e-2,
+        weight_decay=0.0,
+    )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         rows = fit(model, Batches(), lambda rows: {"image": torch.stack(rows)}, **how)
@@ -266,8 +278,8 @@ class Run:
 
 
 @torch.no_grad()
-def test_measures_are_those_of_all_pictures_at_once():
-    model, image = made(VQGAN).eval(), pictures(7, seed=77) + torch.linspace(-0.3, 0.3, 7)[:, None, None, None]
+def test_measures_are_those_of_all_images_at_once():
+    model, image = made(VQGAN).eval(), images(7, seed=77) + torch.linspace(-0.3, 0.3, 7)[:, None, None, None]
     codes = model.encode(image)
     patches = torch.cat([model.discriminator(part) for part in (image, model.decode(codes))])
     middle = patches.flatten().sort().values.tensor_split(4)[1]

@@ -1,4 +1,4 @@
-"""DALL·E and CM3: no token sees a later one, padding is each place's own, and what is written is what was learned."""
+"""DALL·E and CM3: no token sees a later one, padding changes nothing, and what is written is what was learned."""
 
 import dataclasses
 from functools import partial
@@ -49,7 +49,7 @@ def learn(model, read, steps=250):
     return model.eval()
 
 
-def test_a_whole_text_and_a_whole_picture_are_one_sequence():
+def test_a_whole_text_and_a_whole_image_are_one_sequence():
     model, found = dall_e(), codes()
     sequence = model.read(found, TOKENS, MASK).sequence
     assert sequence.shape == (3, 7 + 16)
@@ -62,13 +62,13 @@ def test_a_whole_text_and_a_whole_picture_are_one_sequence():
 def test_dall_e_sees_no_later_token():
     model, found = dall_e(), codes()
     before = model.read(found, TOKENS, MASK).token_logits
-    for place in (0, 5, 15):
+    for position in (0, 5, 15):
         other = found.clone()
-        other[:, place:] = (found[:, place:] + 1) % 12
+        other[:, position:] = (found[:, position:] + 1) % 12
         after = model.read(other, TOKENS, MASK).token_logits
-        same = 7 + place  # logits at i read tokens up to i
+        same = 7 + position  # logits at i read tokens up to i
         assert torch.equal(after[:, :same], before[:, :same])
-        assert place == 15 or not torch.allclose(after[:, same], before[:, same], atol=1e-4)
+        assert position == 15 or not torch.allclose(after[:, same], before[:, same], atol=1e-4)
 
 
 def test_losses_are_weighted_means_without_padding():
@@ -82,12 +82,12 @@ def test_losses_are_weighted_means_without_padding():
     close(losses["codes"], -log_p[:, 6:].mean() * 7 / 8)
 
 
-def test_places_are_those_of_rows_and_columns():
+def test_positions_are_those_of_rows_and_columns():
     model = dall_e()
-    places = model.positions()
-    assert places.shape == (23, 32)
-    close(places[7 + 4 * 2 + 3], model.rows[2] + model.columns[3])
-    close(places[4], model.text_positions[4])
+    positions = model.positions()
+    assert positions.shape == (23, 32)
+    close(positions[7 + 4 * 2 + 3], model.rows[2] + model.columns[3])
+    close(positions[4], model.text_positions[4])
 
 
 def test_dall_e_draws_what_it_learned_and_goes_on_from_what_has_begun():
@@ -162,7 +162,7 @@ def test_cm3_draws_infills_and_captions_what_it_learned():
     length = words + 16
 
     def shares(first, last):
-        """Spans of these places, as shares that give them back."""
+        """Spans of these positions, as shares that give them back."""
         ends = torch.stack([first + 0.2, last + 0.2], -1) / length[:, None]
         return torch.cat([ends[:, None], torch.zeros(3, 2, 2)], 1)
 

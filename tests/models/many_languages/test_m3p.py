@@ -35,12 +35,12 @@ def test_texts_of_each_language_are_read_alone():
     assert torch.equal(blind["xmlm"], losses["xmlm"])
 
 
-def test_a_region_is_its_features_and_its_place():
+def test_a_region_is_its_features_and_its_position():
     model, batch = built(), scenes()
     left, top, right, bottom = batch["boxes"].unbind(-1)
-    place = torch.stack([left, top, right, bottom, (right - left) * (bottom - top)], -1)
+    position = torch.stack([left, top, right, bottom, (right - left) * (bottom - top)], -1)
     shown = batch["regions"].masked_fill(batch["masked_regions"][..., None], 0)
-    x = F.linear(shown, model.region_projection.weight, model.region_projection.bias) + model.box_projection(place)
+    x = F.linear(shown, model.region_projection.weight, model.region_projection.bias) + model.box_projection(position)
     x = torch.cat([model.embedding(batch["tokens"]), F.layer_norm(x, (64,), *model.region_norm.parameters(), 1e-12)], 1)
     states = model.transformer(x, torch.cat([batch["mask"], batch["region_mask"]], 1))
     output = read(model, batch)
@@ -59,7 +59,7 @@ def test_hidden_regions_of_true_pairs_are_regressed_and_classified():
     assert all(torch.equal(loss, losses[name]) for name, loss in model.loss(batch | {"regions": junk}).items())
 
 
-def test_captions_with_pictures_are_switched_and_texts_alone_are_not():
+def test_captions_with_images_are_switched_and_texts_alone_are_not():
     tasks = [task[0].name for task in RECIPE.stage().tasks()]
     assert tasks == ["xmlm", "mlm", "mrm", "itm"]
     alone, _, switched, _ = RECIPE.examples(RECIPE.tiny())

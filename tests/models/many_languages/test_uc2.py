@@ -40,7 +40,7 @@ def test_words_and_regions_are_read_as_by_uniter():
         close(loss, uniter.loss(batch)[name])
 
 
-def test_vtlm_guesses_the_words_of_both_languages_from_both_and_the_picture():
+def test_vtlm_guesses_the_words_of_both_languages_from_both_and_the_image():
     model, batch = built(), in_two_languages()
     total, count = 0.0, 0
     for i in range(6):

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from testing_tools import close, refused
 
 from mmlearn.data.tokenizer import Tokenizer
-from mmlearn.evaluation.mode import evaluating
+from mmlearn.evaluation.eval_mode import evaluating
 from mmlearn.models import M6, M6Config
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.recipes.m6 import DenoisingTarget

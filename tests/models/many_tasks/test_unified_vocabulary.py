@@ -6,7 +6,7 @@ import pytest
 import torch
 from testing_tools import close, refused
 
-from mmlearn.evaluation.mode import evaluating
+from mmlearn.evaluation.eval_mode import evaluating
 from mmlearn.models.many_tasks.unified_vocabulary import UnifiedVocabulary
 from mmlearn.recipes.discovery import find_recipe, system_files
 
@@ -41,7 +41,7 @@ def test_each_kind_of_answer_is_of_its_tokens(name):
 
 
 @pytest.mark.parametrize("name", PIXELS)
-def test_codes_and_texts_without_a_picture(name):
+def test_codes_and_texts_without_a_image(name):
     system, recipe = system_of(name)
     inputs = inputs_of(recipe, system)
     with evaluating(system):
@@ -57,11 +57,11 @@ def test_what_is_written_is_what_the_whole_target_would_give(name):
     """The cache keeps what it should: each token is the likeliest behind those before it."""
     system, recipe = system_of(name)
     inputs = inputs_of(recipe, system)
-    places = system.config.location_tokens
+    positions = system.config.location_tokens
     with evaluating(system):
-        written = system.write(allowed=places, count=4, **inputs)
-        logits = system(**inputs, target=written).token_logits[..., places.start : places.stop]
-        close((logits.argmax(-1) + places.start).float(), written.float())
+        written = system.write(allowed=positions, count=4, **inputs)
+        logits = system(**inputs, target=written).token_logits[..., positions.start : positions.stop]
+        close((logits.argmax(-1) + positions.start).float(), written.float())
 
 
 @pytest.mark.parametrize("name", PIXELS)

@@ -3,7 +3,7 @@
 import torch
 from testing_tools import count_parameters, refused
 
-from mmlearn.evaluation.mode import evaluating
+from mmlearn.evaluation.eval_mode import evaluating
 from mmlearn.models import UniT, UniTConfig
 
 

@@ -7,7 +7,7 @@ from testing_tools import close
 
 from mmlearn.data import load
 from mmlearn.data.fields import Regions
-from mmlearn.data.fields.orders import Orders
+from mmlearn.data.fields.instructions import Instructions
 from mmlearn.data.synthetic.instructions import PREFIXES, Instruct
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.models import VLT5, VLT5Config
@@ -21,7 +21,7 @@ def test_a_region_is_told_by_its_number():
     words = tokenizer.vocab_size
     found = {}
     for task, each in samples.items():
-        batch = Orders(tokenizer)(each) | Regions(image_size=32)(each) | RegionNumber()(each)
+        batch = Instructions(tokenizer)(each) | Regions(image_size=32)(each) | RegionNumber()(each)
         box = batch["boxes"][torch.arange(8), batch["region"]]
         close(box, torch.stack([one.box for one in each]), 1e-5)
         label = RegionTarget(region=task == "naming")

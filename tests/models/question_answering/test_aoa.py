@@ -57,16 +57,16 @@ def test_a_reduction_is_a_weighted_mean_of_what_is_real():
     close(mean[0], weights[0, [0, 1, 3]] @ real)
 
 
-def test_the_question_reads_itself_and_the_picture_the_question():
+def test_the_question_reads_itself_and_the_image_the_question():
     torch.manual_seed(0)
     system, batch = shaken(AoA(TINY)).eval(), pairs(4)
     output = system(batch["image"], batch["tokens"], batch["mask"])
     y, mask, _ = system.question_encoder(batch["tokens"], batch["mask"])
     y = system.encoder[0](y, mask)
     x = system.decoder[0](system.image_encoder(batch["image"]), None, y, mask)
-    (picture, maps), (question, _) = system.image_pooling(x), system.question_pooling(y, mask)
-    shares = system.modality_score(torch.cat([picture, question], -1)).softmax(-1)
-    fused = shares[:, [0]] * system.image_projection(picture) + shares[:, [1]] * system.question_projection(question)
+    (image, maps), (question, _) = system.image_pooling(x), system.question_pooling(y, mask)
+    shares = system.modality_score(torch.cat([image, question], -1)).softmax(-1)
+    fused = shares[:, [0]] * system.image_projection(image) + shares[:, [1]] * system.question_projection(question)
     close(output.answer_logits, system.answer_head(system.norm(fused)))
     close(output.maps, maps)
     close(output.modality_weights.sum(-1), torch.ones(4))

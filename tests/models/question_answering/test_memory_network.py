@@ -1,4 +1,4 @@
-"""Memory networks: hops, tying and both encodings, against plain loops over words, places and facts."""
+"""Memory networks: hops, tying and both encodings, against plain loops over words, positions and facts."""
 
 import dataclasses
 import math

@@ -11,7 +11,7 @@ from testing_tools import close, overfit, refused, seeded, shaken
 from torch import nn
 
 from mmlearn.evaluation.captions import cider_d
-from mmlearn.generation.cache import begin, cached, pad_left, uncached
+from mmlearn.generation.cache import cached, pad_left, start_prompts, uncached
 from mmlearn.generation.decoding import beam_search, greedy, sample
 from mmlearn.models import SCACNN, SCST, SCACNNConfig, SCSTConfig, ShowAndTell, ShowAndTellConfig
 from mmlearn.models.recurrent_captions.recurrent import add_coordinates
@@ -56,7 +56,7 @@ def test_texts_are_those_that_are_read_anew_for_each_word(name, decoder):
     """With the state that is kept, and without; prompts of unequal length are padded at their left."""
     system, image = build(name), given()["image"]
     prompt, mask = pad_left([[5], [6, 7, 8], [9, 10], [11, 12, 13], [14], [15, 16]])
-    start, real = begin(START, prompt, mask)
+    start, real = start_prompts(START, prompt, mask)
     with torch.no_grad():
         read = system.step_function(image)
         settings = dict(end_token=END, max_length=12)
@@ -97,7 +97,7 @@ def test_no_word_is_seen_before_it_is_written(name):
     assert (apart[4:] > 1e-4).all()
 
 
-def test_show_and_tell_is_an_lstm_whose_first_word_is_the_picture():
+def test_show_and_tell_is_an_lstm_whose_first_word_is_the_image():
     system, batch = build("show-and-tell"), given()
     lstm = nn.LSTM(64, 64, batch_first=True)
     with torch.no_grad():
@@ -115,8 +115,8 @@ def softmax(x):
 
 
 @pytest.mark.parametrize("order", ["channel-spatial", "spatial-channel", "spatial", "channel"])
-def test_channels_and_places_by_hand(order):
-    """Number by number, for a map of 3 channels and 2 × 2 places."""
+def test_channels_and_positions_by_hand(order):
+    """Number by number, for a map of 3 channels and 2 × 2 positions."""
     torch.manual_seed(0)
     layer = shaken(ChannelSpatialAttention(order, 3, 5, 4), 0.5).double()
     features = torch.randn(2, 3, 2, 2, generator=seeded(), dtype=torch.double)
@@ -133,13 +133,13 @@ def test_channels_and_places_by_hand(order):
         return softmax(scores)
 
     for i in range(2):
-        v = features[i].flatten(1).tolist()  # channels of places
+        v = features[i].flatten(1).tolist()  # channels of positions
         for kind in order.split("-"):
             if kind == "channel":
                 beta = weights(layer.channel.attention, [[sum(row) / 4] for row in v], hidden[i])
                 v = [[3 * b * x for x in row] for b, row in zip(beta, v)]
             else:
-                alpha = weights(layer.spatial.attention, [list(place) for place in zip(*v)], hidden[i])
+                alpha = weights(layer.spatial.attention, [list(position) for position in zip(*v)], hidden[i])
                 v = [[4 * a * x for a, x in zip(alpha, row)] for row in v]
                 close(where[i], torch.tensor(alpha, dtype=torch.double), 1e-9)
         close(found[i].flatten(1), torch.tensor(v, dtype=torch.double), 1e-9)
@@ -187,7 +187,7 @@ def test_att2in_by_hand():
     close(state[0][0], o * torch.tanh(cell))
 
 
-def test_what_is_looked_at_is_the_mean_of_places_by_their_weights():
+def test_what_is_looked_at_is_the_mean_of_positions_by_their_weights():
     system, image = build("scst"), given()["image"]
     with torch.no_grad():
         seen, state = system.init_decoder(system.features(image))
@@ -200,7 +200,7 @@ def test_what_is_looked_at_is_the_mean_of_places_by_their_weights():
         close(system.step(word, seen, state)[0][0], system.lstm(word, z, state)[0])
 
 
-def test_places_know_where_they_are():
+def test_positions_know_where_they_are():
     features = torch.randn(2, 3, 2, 3, generator=seeded())
     found = add_coordinates(features)
     assert torch.equal(found[:, :3], features)

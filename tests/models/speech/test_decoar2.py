@@ -12,7 +12,7 @@ TINY = dataclasses.replace(DeCoAR2Config.tiny(), mels=12, depth=2, mask_length=5
 
 
 def clips(b=4, frames=40, seed=0, mels=12):
-    """Vowels of ten frames as bumps at four places, each band at about mean 0 and variance 1; clips end apart."""
+    """Vowels of ten frames as bumps at four positions, each band at about mean 0 and variance 1; clips end apart."""
     generator = torch.Generator().manual_seed(seed)
     vowel = torch.randint(4, (b, frames // 10), generator=generator).repeat_interleave(10, 1)
     mel = 2.2 * torch.exp(-(((torch.arange(mels)[:, None] - 3 * vowel[:, None]) / 2) ** 2)) - 0.8

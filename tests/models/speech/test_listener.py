@@ -30,7 +30,7 @@ def test_a_clip_in_a_padded_batch_is_heard_as_if_it_were_alone(stride, length):
     close(listener(other, mask)[0], frames, 0)
 
 
-def test_a_frame_is_centred_on_its_place():
+def test_a_frame_is_centred_on_its_position():
     listener = Listener(5, 8, 3, 1).eval()
     mel = noise(0, 1, 40, 31).requires_grad_()
     frames, _ = listener(mel, torch.ones(1, 31, dtype=torch.bool))

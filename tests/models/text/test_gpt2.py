@@ -18,12 +18,12 @@ def texts(b=8, seed=0):
 def test_later_tokens_change_nothing_before_them():
     model, tokens = shaken(GPT2(TINY)).eval(), torch.randint(4, 500, (3, 9), generator=seeded())
     before = model(tokens).token_logits
-    for place in range(1, 9):
+    for position in range(1, 9):
         other = tokens.clone()
-        other[:, place:] = torch.randint(4, 500, (3, 9 - place), generator=seeded(place))
+        other[:, position:] = torch.randint(4, 500, (3, 9 - position), generator=seeded(position))
         after = model(other).token_logits
-        assert torch.equal(after[:, :place], before[:, :place])
-        assert not torch.allclose(after[:, place], before[:, place], atol=1e-3)
+        assert torch.equal(after[:, :position], before[:, :position])
+        assert not torch.allclose(after[:, position], before[:, position], atol=1e-3)
 
 
 def test_texts_are_learned_by_heart_and_written_again():

@@ -46,7 +46,7 @@ def test_a_text_is_written_from_a_text(name):
     assert torch.equal(model.generate(padded, prompt_mask=mask, max_length=8), written)
 
 
-def test_distances_matter_and_places_do_not():
+def test_distances_matter_and_positions_do_not():
     """T5 reads a text alike wherever it stands."""
     model = shaken(T5(T5Config.tiny())).eval()
     tokens = torch.randint(4, 400, (2, 6), generator=seeded())

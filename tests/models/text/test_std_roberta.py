@@ -1,4 +1,4 @@
-"""STD-RoBERTa: a RoBERTa whose second stage asks of each token whether it is at its place."""
+"""STD-RoBERTa: a RoBERTa whose second stage asks of each token whether it is at its position."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from mmlearn.recipes.std_roberta import RECIPE
 
 
 def texts(b=6, t=12, seed=0):
-    """Texts in which one number follows another, so that it shows which is not at its place."""
+    """Texts in which one number follows another, so that it shows which is not at its position."""
     start = torch.randint(4, 400, (b, 1), generator=seeded(seed))
     mask = torch.arange(t) < t - torch.arange(b)[:, None]
     return {"tokens": (start + torch.arange(t)).masked_fill(~mask, 0), "mask": mask}
@@ -47,14 +47,16 @@ def test_the_loss_asks_every_real_token():
 
 def test_each_stage_moves_what_it_needs():
     model = STDRoBERTa(STDRoBERTaConfig.tiny())
-    moved = [{name.partition(".")[0] for name in stage.turns[0].moved(model)} for stage in RECIPE.stages]
+    moved = [
+        {name.partition(".")[0] for name in stage.optimizer_steps[0].trained_names(model)} for stage in RECIPE.stages
+    ]
     assert moved[0] == {"embedding", "transformer", "language_head"}
     assert moved[1] == {"embedding", "transformer", "detection_head"}
     assert [list(stage.objectives()) for stage in RECIPE.stages] == [["mlm"], ["std"]]
 
 
-def test_words_out_of_place_are_found():
-    """In a batch that was learned, and in order-keeping texts no word is told to be out of place."""
+def test_words_out_of_position_are_found():
+    """In a batch that was learned, and in order-keeping texts no word is told to be out of position."""
     torch.manual_seed(0)
     model, batch = STDRoBERTa(STDRoBERTaConfig.tiny()), shuffled(texts())
     assert overfit(model, batch, steps=80, learning_rate=3e-3) < 0.05

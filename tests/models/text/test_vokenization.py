@@ -32,7 +32,7 @@ def with_gaps(batch):
     return batch | gaps | {"token_label": batch["tokens"].masked_fill(~hidden, -100)}
 
 
-def test_the_last_pictures_are_vokens_in_training_alone():
+def test_the_last_images_are_vokens_in_training_alone():
     model, batch = small(), pairs(8)
     before = model.vokenizer.vokens.clone()
     model.eval().match_loss(batch)
@@ -94,7 +94,7 @@ def test_nothing_is_dropped_where_vokens_are_found():
     assert model.match_loss(batch) != model.match_loss(batch)
 
 
-def test_the_second_stage_reads_no_picture():
+def test_the_second_stage_reads_no_image():
     batch = with_gaps(pairs(6))
     del batch["image"]
     assert small().loss(batch).keys() == {"mlm", "voken"}

@@ -60,13 +60,13 @@ def test_embeddings_have_unit_length(config):
 def test_every_word_counts_up_to_the_end_of_a_text(config):
     model, batch = ImageBind(config), three(1)
     before = model.encode_text(batch["tokens"], batch["mask"])
-    for place in range(2):  # the third is the end
+    for position in range(2):  # the third is the end
         tokens = batch["tokens"].clone()
-        tokens[0, place] = 2
+        tokens[0, position] = 2
         assert not torch.allclose(model.encode_text(tokens, batch["mask"]), before, atol=1e-3)
 
 
-def test_losses_are_info_nce_with_pictures_only():
+def test_losses_are_info_nce_with_images_only():
     model, batch = ImageBind(TINY), three()
     with torch.no_grad():
         model.logit_scales["audio"].fill_(0.5)

@@ -79,12 +79,12 @@ def test_against_pytorch_row_by_row(config):
             parameter.add_(0.1 * torch.randn_like(parameter))
     output = model(**inputs(batch))
     for row in range(5):
-        words, frames, pictures = (int(batch[name][row].sum()) for name in ("mask", "mel_mask", "video_mask"))
+        words, frames, images = (int(batch[name][row].sum()) for name in ("mask", "mel_mask", "video_mask"))
         expected = reference(
             model,
             batch["tokens"][row : row + 1, :words],
             batch["mel"][row : row + 1, :, :frames].mT,
-            batch["video"][row : row + 1, :pictures].flatten(2),
+            batch["video"][row : row + 1, :images].flatten(2),
         )
         for got, wanted in zip(output, expected):
             close(got[row], wanted[0])

@@ -76,9 +76,9 @@ def test_against_the_equations_row_by_row(config):
     logits = model(**inputs(batch)).logits
     expected = []
     for row in range(5):
-        words, frames, pictures = (int(batch[name][row].sum()) for name in ("mask", "mel_mask", "video_mask"))
+        words, frames, images = (int(batch[name][row].sum()) for name in ("mask", "mel_mask", "video_mask"))
         mel = batch["mel"][row, :, :frames].T
-        expected.append(reference(model, batch["tokens"][row, :words], mel, batch["video"][row, :pictures].flatten(1)))
+        expected.append(reference(model, batch["tokens"][row, :words], mel, batch["video"][row, :images].flatten(1)))
     close(logits, torch.stack(expected))
     gradients = [
         torch.autograd.grad(x.square().sum(), list(model.parameters())) for x in (logits, torch.stack(expected))

@@ -199,13 +199,13 @@ def test_one_batch_is_learned_by_heart(name, rate):
     assert overfit(VATT(config), films(4), steps=16 if rate == 0 else 24, learning_rate=4e-3) < 0.1
 
 
-def test_a_picture_is_a_film_that_stands_still():
+def test_a_image_is_a_film_that_stands_still():
     model, batch = VATT(TINY).eval(), films()
     image = batch["video"][:, 0]
     still = image[:, None].repeat(1, 4, 1, 1, 1)
     close(model.encode_image(image), model.encode_video(still)[1])
-    pictures = {"image": image, "tokens": batch["tokens"]}
-    close(model.loss(pictures)["mil_nce"], model.loss({"video": still, "tokens": batch["tokens"]})["mil_nce"])
+    images = {"image": image, "tokens": batch["tokens"]}
+    close(model.loss(images)["mil_nce"], model.loss({"video": still, "tokens": batch["tokens"]})["mil_nce"])
 
 
 def test_wrong_batches_are_told(unchecked):

@@ -34,8 +34,8 @@ def test_labels_say_what_is_learned():
 
 
 def test_what_stands_beside_a_modality_alone_changes_nothing():
-    model, (texts, pictures, _) = system(), batches()
-    for batch, other in ((texts, "image"), (pictures, "tokens")):
+    model, (texts, images, _) = system(), batches()
+    for batch, other in ((texts, "image"), (images, "tokens")):
         changed = batch | {other: batch[other].flip(0)}
         assert model.loss(batch) == model.loss(changed)
         assert model.loss({name: value for name, value in batch.items() if name != other}) == model.loss(batch)
@@ -70,8 +70,8 @@ def test_equal_captions_are_all_right():
 
 
 def test_hidden_patches_are_not_seen():
-    model, (_, pictures, _) = system(), batches()
-    masked, image = pictures["masked_patches"], pictures["image"]
+    model, (_, images, _) = system(), batches()
+    masked, image = images["masked_patches"], images["image"]
     cells = masked.view(-1, 4, 4).repeat_interleave(16, 1).repeat_interleave(16, 2)[:, None]
     other = torch.where(cells, torch.randn_like(image), image)
     close(model(image=image, masked_patches=masked).code_logits, model(image=other, masked_patches=masked).code_logits)

@@ -68,7 +68,7 @@ def test_equal_ways_are_one_plain_transformer():
 
 def test_stages_move_what_the_paper_moves():
     recipe, model = find_recipe("multiway"), system()
-    moved = {stage.name: set(stage.turns[0].moved(model)) for stage in recipe.stages}
+    moved = {stage.name: set(stage.optimizer_steps[0].trained_names(model)) for stage in recipe.stages}
     assert not any(name.startswith(("attention", "experts.image", "norm")) for name in moved["texts"])
     assert not any(name.startswith(("experts.text", "experts.pair", "text")) for name in moved["pictures"])
     assert {name for name in moved["pairs"] if name.startswith("experts.pair")}

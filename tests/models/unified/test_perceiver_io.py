@@ -42,7 +42,7 @@ def test_the_work_of_latents_does_not_grow_with_the_input():
     assert set(seen) == {(8, 16, 64)}
 
 
-def test_inputs_are_a_set_that_places_tell_apart():
+def test_inputs_are_a_set_that_positions_tell_apart():
     model, given = system(), batch()
     row, real = model.embed(given["image"], given["tokens"], given["mask"])
     order = torch.randperm(row.shape[1])

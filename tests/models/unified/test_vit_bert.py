@@ -67,7 +67,7 @@ def test_what_texts_own_shrinks_from_round_to_round():
     assert [round(share, 2) for share in shares] == [0.85, 0.85, 0.7, 0.7, 0.55, 0.55, 0.4, 0.4, 0.4, 0.4]
 
 
-def test_texts_and_pictures_never_meet():
+def test_texts_and_images_never_meet():
     model, given = system().eval(), batch()
     text = model.loss(given)
     other = model.loss(given | {"image": given["image"].flip(0), "code": given["code"].flip(0)})
@@ -75,7 +75,7 @@ def test_texts_and_pictures_never_meet():
         close(text[name], other[name])
 
 
-def test_labels_and_teachers_speak_of_hidden_places_alone():
+def test_labels_and_teachers_speak_of_hidden_positions_alone():
     model, given = system(distillation=0.3, distillation_temperature=2.0).eval(), batch()
     hidden, asked = given["masked_patches"], given["token_label"] != IGNORED
     said = model(given["image"], given["tokens"], given["mask"], hidden)
@@ -103,7 +103,7 @@ def test_nobody_sees_hidden_patches():
 def test_teachers_learn_first_and_teach_then():
     recipe = find_recipe("vit-bert")
     model, given = system(), batch()
-    moved = {stage.name: stage.turns[0].moved(model) for stage in recipe.stages}
+    moved = {stage.name: stage.optimizer_steps[0].trained_names(model) for stage in recipe.stages}
     assert not set(moved["teachers"]) & set(moved["joint"])
     assert set(moved["teachers"]) | set(moved["joint"]) == {name for name, _ in model.named_parameters()}
     sum(model.loss(given).values()).backward()

@@ -42,7 +42,7 @@ def test_the_backbone_resizes_and_normalises_by_itself(backbone):
 
 @pytest.mark.parametrize("shape", [(2, 1, 64, 64), (2, 4, 64, 64), (2, 64, 64, 3), (3, 64, 64)])
 @pytest.mark.usefixtures("unchecked")
-def test_the_backbone_refuses_what_is_no_picture(backbone, shape):
+def test_the_backbone_refuses_what_is_no_image(backbone, shape):
     """One channel would be normalised as if it were three."""
     refused(re.escape(f"(b, 3, height, width); got torch.float32 {shape}"), backbone, torch.zeros(shape))
     refused(r"got torch\.uint8", backbone, torch.zeros(2, 3, 64, 64, dtype=torch.uint8))

@@ -1,4 +1,4 @@
-"""BEiT: hidden patches are not seen, places are relative, codes outside the codebook are told."""
+"""BEiT: hidden patches are not seen, positions are relative, codes outside the codebook are told."""
 
 import dataclasses
 
@@ -33,17 +33,17 @@ def test_hidden_patches_are_not_seen():
 
 
 def test_equal_offsets_read_the_same_row():
-    place = relative_position_index(3, 4, torch.device("cpu"))
+    position = relative_position_index(3, 4, torch.device("cpu"))
     offsets = {}
     for i in range(12):
         for j in range(12):
-            offsets.setdefault((i // 4 - j // 4, i % 4 - j % 4), set()).add(int(place[1 + i, 1 + j]))
+            offsets.setdefault((i // 4 - j // 4, i % 4 - j % 4), set()).add(int(position[1 + i, 1 + j]))
     assert all(len(rows) == 1 for rows in offsets.values())
     rows = sorted(row for found in offsets.values() for row in found)
     assert rows == list(range(5 * 7))
-    assert place[0, 1:].unique().tolist() == [35]
-    assert place[1:, 0].unique().tolist() == [36]
-    assert place[0, 0] == 37
+    assert position[0, 1:].unique().tolist() == [35]
+    assert position[1:, 0].unique().tolist() == [36]
+    assert position[0, 0] == 37
 
 
 def test_without_positions_the_order_of_patches_is_not_known():
@@ -93,7 +93,7 @@ def test_a_patch_is_the_centroid_with_its_colours():
         tuple(colour.view(3, 1).expand(3, 4).flatten().tolist()) for colour in (red[:, 0, 0], blue[:, 0, 0])
     )
     codes = PatchCodes(patch_size=8, centroids=centroids)
-    picture = torch.cat([red[:, :, :8], blue[:, :, 8:]], 2)
-    assert codes([Sample(picture)])["code"].tolist() == [[0, 1, 0, 1]]
+    image = torch.cat([red[:, :, :8], blue[:, :, 8:]], 2)
+    assert codes([Sample(image)])["code"].tolist() == [[0, 1, 0, 1]]
     with pytest.raises(ValueError, match="PatchCodes has no centroids yet"):
-        PatchCodes()([Sample(picture)])
+        PatchCodes()([Sample(image)])

@@ -1,4 +1,4 @@
-"""DETR's places, its backbone, and what it refuses; outputs are compared with published code in tests/parity."""
+"""DETR's positions, its backbone, and what it refuses; outputs are compared with published code in tests/parity."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def test_the_backbone_takes_the_layers_of_torchvision(preset, published):
     assert {name: x.shape for name, x in ours.items()} == {name: x.shape for name, x in theirs.items()}
 
 
-def test_padding_does_not_move_places():
+def test_padding_does_not_move_positions():
     real = torch.zeros(2, 4, 5, dtype=torch.bool)
     real[0], real[1, :3, :4] = True, True
     found = masked_sinusoidal_grid(real, 8).view(2, 4, 5, 8)

@@ -7,7 +7,7 @@ from testing_tools import close
 from mmlearn.models.vision.masked_embedding import MaskedImageEmbedding
 
 
-def test_hidden_patches_show_the_mask_token_at_their_places():
+def test_hidden_patches_show_the_mask_token_at_their_positions():
     torch.manual_seed(0)
     embedding, image = MaskedImageEmbedding(16, 8, 12), torch.randn(3, 3, 16, 16)
     masked = torch.tensor([[True, False, False, True]] * 3)

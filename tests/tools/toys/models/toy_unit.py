@@ -32,7 +32,7 @@ class ToyUniT(nn.Module):
         super().__init__()
         self.config = config
         self.words = nn.EmbeddingBag(config.vocab_size, config.width, mode="sum")
-        self.picture = nn.Sequential(nn.AdaptiveAvgPool2d(8), nn.Flatten(), nn.Linear(192, config.width))
+        self.image = nn.Sequential(nn.AdaptiveAvgPool2d(8), nn.Flatten(), nn.Linear(192, config.width))
         self.answer_head = nn.Linear(config.width, config.answers)
         self.length_head = nn.Linear(config.width, config.lengths)
 
@@ -42,7 +42,7 @@ class ToyUniT(nn.Module):
     def logits(self, batch: dict[str, Tensor]) -> Float[Tensor, "b n"]:
         text = self(batch["tokens"], batch["mask"]).text
         if "image" in batch:
-            return self.answer_head((text + self.picture(batch["image"])).tanh())
+            return self.answer_head((text + self.image(batch["image"])).tanh())
         return self.length_head(text.tanh())
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

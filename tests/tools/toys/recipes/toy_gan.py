@@ -5,7 +5,7 @@ from mmlearn.models.toys.toy_gan import NOISE, ToyGAN, ToyGANConfig
 
 from mmlearn.data.fields import Image, Label, Tokens
 from mmlearn.evaluation.measures import retrieval, row
-from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln_batch
+from mmlearn.recipes import Objective, OptimizerStep, Recipe, Stage, ln_batch
 
 
 class Noise(Label):
@@ -34,12 +34,15 @@ RECIPE = Recipe(
     stages=(
         Stage(
             Objective("damsm", {"damsm": ln_batch}, measures=(retrieval("image", "text"),)),
-            turns=(Turn("encoder_loss", moves=("text_encoder", "image_encoder")),),
+            optimizer_steps=(OptimizerStep("encoder_loss", trains=("text_encoder", "image_encoder")),),
             name="damsm",
         ),
         Stage(
             Objective("gan", {"discriminator": None, "generator": None}, labels=(Noise(),), measures=(r_precision,)),
-            turns=(Turn("discriminator_loss", moves=("discriminator",)), Turn("generator_loss", moves=("generator",))),
+            optimizer_steps=(
+                OptimizerStep("discriminator_loss", trains=("discriminator",)),
+                OptimizerStep("generator_loss", trains=("generator",)),
+            ),
             name="gan",
         ),
     ),

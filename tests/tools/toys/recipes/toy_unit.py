@@ -6,8 +6,8 @@ from types import SimpleNamespace
 from mmlearn.models.toys.toy_unit import ToyUniT, ToyUniTConfig
 
 from mmlearn.data.fields import Answers, Image, Labels, Tokens
-from mmlearn.evaluation.measures import most_common, row
-from mmlearn.evaluation.mode import evaluating
+from mmlearn.evaluation.eval_mode import evaluating
+from mmlearn.evaluation.measures import majority_share, row
 from mmlearn.recipes import VQA, Objective, OneOf, Recipe, ln
 
 
@@ -20,7 +20,7 @@ def told(task, label):
         with evaluating(run.system):
             batch = run.on_device(run.plain(samples, task))
             right = run.system.logits(batch).argmax(-1) == batch[label]
-        return {f"{task} told": row(right.float().mean(), most_common(batch[label]))}
+        return {f"{task} told": row(right.float().mean(), majority_share(batch[label]))}
 
     return measure
 

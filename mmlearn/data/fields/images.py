@@ -22,7 +22,7 @@ from mmlearn.layers.config import Config
 from mmlearn.objectives.clusters import cluster, nearest
 
 HALF = (0.5, 0.5, 0.5)
-PICTURES, PATCHES = 500, 10_000  # of which a codebook is made, at most
+IMAGES, PATCHES = 500, 10_000  # of which a codebook is made, at most
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class PatchCodes(Field):
         known = replace(self, patch_size=size(config, "patch_size"))
         if self.tokenize is not None:
             return known
-        colours = known._colours(fetch(data, spread(len(data), PICTURES))).flatten(0, 1)
+        colours = known._colours(fetch(data, spread(len(data), IMAGES))).flatten(0, 1)
         wanted = min(size(config, "codes"), len(colours))
         generator = torch.Generator().manual_seed(seed)
         colours = colours[torch.randperm(len(colours), generator=generator)[:PATCHES]]

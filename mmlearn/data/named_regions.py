@@ -38,7 +38,7 @@ class NamedRegions(Dataset):
 
     def named(self, row: int) -> set[int]:
         """The categories that a caption names and that have boxes in its picture, which is not read."""
-        sample = self.data.with_picture(row, torch.empty(3, self.data.size, self.data.size))
+        sample = self.data.with_image(row, torch.empty(3, self.data.size, self.data.size))
         links = named_links(sample, self.objects) if isinstance(sample, BoxedImageText) else []
         return {link.object for link in links}
 
@@ -84,7 +84,7 @@ def right_regions(sample: Any, link: Link, count: int) -> Bool[Tensor, "count"]:
     return right
 
 
-def asked_word(sample: Any, link: Link) -> tuple[int, int]:
+def grounded_position(sample: Any, link: Link) -> tuple[int, int]:
     """Where the word stands that a picture alone can tell: the colour of a scene's object, a photograph's category."""
     if isinstance(sample, BoxedImageText):
         return link.start, link.end

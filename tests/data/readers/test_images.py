@@ -10,26 +10,26 @@ import pytest
 import torch
 from PIL import Image
 
-from mmlearn.data.readers.pictures import read_picture
+from mmlearn.data.readers.images import read_image
 
 GREY = 0.8
 RED, GREEN, BLUE, WHITE = (250, 20, 30), (10, 240, 20), (20, 30, 230), (255, 255, 255)
 
 
-def encode(picture, form, **options):
+def encode(image, form, **options):
     buffer = io.BytesIO()
-    picture.save(buffer, form, **options)
+    image.save(buffer, form, **options)
     return buffer.getvalue()
 
 
 def quarters(size=(16, 16)):
     """Red, green; blue, white."""
     width, height = size
-    picture = Image.new("RGB", size)
+    image = Image.new("RGB", size)
     for i, colour in enumerate((RED, GREEN, BLUE, WHITE)):
         left, top = (i % 2) * width // 2, (i // 2) * height // 2
-        picture.paste(colour, (left, top, left + width // 2, top + height // 2))
-    return picture
+        image.paste(colour, (left, top, left + width // 2, top + height // 2))
+    return image
 
 
 def assert_quarters(got, colours=(RED, GREEN, BLUE, WHITE), tolerance=0.02):
@@ -42,8 +42,8 @@ def assert_quarters(got, colours=(RED, GREEN, BLUE, WHITE), tolerance=0.02):
         assert (middle - torch.tensor(colour) / 255).abs().max() < tolerance, (i, middle, colour)
 
 
-def grey(picture):
-    return [tuple(round(0.299 * r + 0.587 * g + 0.114 * b) for _ in range(3)) for r, g, b in picture]
+def grey(image):
+    return [tuple(round(0.299 * r + 0.587 * g + 0.114 * b) for _ in range(3)) for r, g, b in image]
 
 
 # Kinds of pictures.
@@ -66,21 +66,21 @@ def grey(picture):
         ("RGBA", "PNG", {}, 0.003),
     ],
 )
-def test_colour_pictures(mode, form, options, tolerance):
-    picture = quarters()
-    picture = picture.convert("P", palette=Image.Palette.ADAPTIVE) if mode == "P" else picture.convert(mode)
-    assert_quarters(read_picture(encode(picture, form, **options), 16), tolerance=tolerance)
+def test_colour_images(mode, form, options, tolerance):
+    image = quarters()
+    image = image.convert("P", palette=Image.Palette.ADAPTIVE) if mode == "P" else image.convert(mode)
+    assert_quarters(read_image(encode(image, form, **options), 16), tolerance=tolerance)
 
 
 @pytest.mark.parametrize("form", ["PNG", "GIF", "JPEG", "TIFF"])
-def test_grey_pictures_have_three_equal_channels(form):
-    got = read_picture(encode(quarters().convert("L"), form), 16)
+def test_grey_images_have_three_equal_channels(form):
+    got = read_image(encode(quarters().convert("L"), form), 16)
     assert_quarters(got, grey([RED, GREEN, BLUE, WHITE]), tolerance=0.02)
     assert torch.equal(got[0], got[2])
 
 
-def test_black_and_white_pictures():
-    got = read_picture(encode(Image.fromarray(np.eye(4) > 0), "PNG"), 4)
+def test_black_and_white_images():
+    got = read_image(encode(Image.fromarray(np.eye(4) > 0), "PNG"), 4)
     assert torch.equal(got, torch.eye(4).expand(3, 4, 4))
 
 
@@ -102,14 +102,14 @@ def sixteen_bits(kind, values):
 )
 def test_sixteen_bits_are_scaled_and_not_cut(kind):
     values = np.linspace(0, 65535, 64).reshape(8, 8)
-    got = read_picture(sixteen_bits(kind, values), 8)
+    got = read_image(sixteen_bits(kind, values), 8)
     np.testing.assert_allclose(got.numpy(), np.broadcast_to(values / 65535, (3, 8, 8)), atol=1.5 / 255)
 
 
-def test_a_colour_picture_of_16_bits():
+def test_a_colour_image_of_16_bits():
     """Pillow cannot write one, so the file is put together here."""
     rows = [b"\0" + b"".join(struct.pack(">3H", *(257 * c for c in colour)) for colour in row) for row in pixels()]
-    assert_quarters(read_picture(png(rows, 2, depth=16, colour=2), 2), tolerance=0.005)
+    assert_quarters(read_image(png(rows, 2, depth=16, colour=2), 2), tolerance=0.005)
 
 
 def pixels():
@@ -129,25 +129,25 @@ def png(rows, side, *, depth=8, colour=0, chunk_side=None):
 
 @pytest.mark.parametrize(("form", "options"), [("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {})])
 def test_transparency_lies_over_light_grey(form, options):
-    picture = quarters().convert("RGBA")
-    picture.paste((*RED, 0), (0, 0, 8, 8))
-    picture.paste((*GREEN, 128), (8, 0, 16, 8))
+    image = quarters().convert("RGBA")
+    image.paste((*RED, 0), (0, 0, 8, 8))
+    image.paste((*GREEN, 128), (8, 0, 16, 8))
     half = tuple(c * 128 / 255 + 255 * GREY * 127 / 255 for c in GREEN)
-    got = read_picture(encode(picture, form, **options), 16)
+    got = read_image(encode(image, form, **options), 16)
     assert_quarters(got, [(255 * GREY,) * 3, half, BLUE, WHITE], tolerance=0.006)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P"])
 def test_a_transparent_colour_lies_over_light_grey_too(mode):
     if mode == "P":
-        picture = Image.new("P", (16, 16), 1)
-        picture.putpalette([*RED, *GREEN, *BLUE, *WHITE])
+        image = Image.new("P", (16, 16), 1)
+        image.putpalette([*RED, *GREEN, *BLUE, *WHITE])
         clear, shown = 2, GREEN
     else:
         clear, shown = (BLUE, GREEN) if mode == "RGB" else (9, 200)
-        picture = Image.new(mode, (16, 16), shown)
-    picture.paste(clear, (0, 0, 8, 8))
-    got = read_picture(encode(picture, "PNG", transparency=clear), 16)
+        image = Image.new(mode, (16, 16), shown)
+    image.paste(clear, (0, 0, 8, 8))
+    got = read_image(encode(image, "PNG", transparency=clear), 16)
     shown = (shown,) * 3 if mode == "L" else shown
     assert_quarters(got, [(255 * GREY,) * 3, shown, shown, shown], tolerance=0.006)
 
@@ -156,9 +156,9 @@ def test_a_transparent_colour_lies_over_light_grey_too(mode):
 def test_of_an_animation_the_first_frame_is_taken(form, options):
     others = [Image.new("RGB", (16, 16), colour) for colour in (BLUE, RED)]
     content = encode(quarters(), form, save_all=True, append_images=others, **options)
-    with Image.open(io.BytesIO(content)) as picture:
-        assert picture.n_frames == 3
-    assert_quarters(read_picture(content, 16), tolerance=0.01)
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.n_frames == 3
+    assert_quarters(read_image(content, 16), tolerance=0.01)
 
 
 TURNS = {  # what the camera noted → how what it stored is turned to stand upright, in quarters, and which are swapped
@@ -174,12 +174,12 @@ TURNS = {  # what the camera noted → how what it stored is turned to stand upr
 
 
 @pytest.mark.parametrize("orientation", TURNS)
-def test_pictures_stand_as_the_camera_was_held(orientation):
+def test_images_stand_as_the_camera_was_held(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = encode(quarters(), "JPEG", quality=95, subsampling=0, exif=exif)
     colours = [(RED, GREEN, BLUE, WHITE)[i] for i in TURNS[orientation]]
-    assert_quarters(read_picture(content, 16), colours, tolerance=0.03)
+    assert_quarters(read_image(content, 16), colours, tolerance=0.03)
 
 
 # Size and crop.
@@ -187,23 +187,23 @@ def test_pictures_stand_as_the_camera_was_held(orientation):
 
 @pytest.mark.parametrize("size", [(24, 8), (8, 24)])
 def test_the_middle_square_is_taken(size):
-    picture = Image.new("RGB", size, RED)
+    image = Image.new("RGB", size, RED)
     left, top = (side // 2 - 4 for side in size)
-    picture.paste(quarters((8, 8)), (left, top))
-    assert_quarters(read_picture(encode(picture, "PNG"), 8), tolerance=0.003)
+    image.paste(quarters((8, 8)), (left, top))
+    assert_quarters(read_image(encode(image, "PNG"), 8), tolerance=0.003)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 16, 64])
 def test_every_size(size):
-    got = read_picture(encode(quarters((40, 30)), "PNG"), size)
+    got = read_image(encode(quarters((40, 30)), "PNG"), size)
     assert got.shape == (3, size, size)
     if size >= 7:
         assert_quarters(got, tolerance=0.1)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1)])
-def test_tiny_and_thin_pictures(size):
-    got = read_picture(encode(Image.new("RGB", size, GREEN), "PNG"), 8)
+def test_tiny_and_thin_images(size):
+    got = read_image(encode(Image.new("RGB", size, GREEN), "PNG"), 8)
     assert_quarters(got, [GREEN] * 4)
 
 
@@ -215,7 +215,7 @@ def refused(tmp_path, content, name="wrong.png"):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"picture") as caught:
-        read_picture(path, 8)
+        read_image(path, 8)
     text = str(caught.value)
     assert text.startswith(str(path))
     assert "\n" not in text
@@ -225,7 +225,7 @@ def refused(tmp_path, content, name="wrong.png"):
 @pytest.mark.parametrize(
     "content", [b"", b"image,caption\na.png,a dog\n", b"<svg></svg>", b"\x89PNG\r\n\x1a\n", bytes(99)]
 )
-def test_files_that_are_no_pictures(tmp_path, content):
+def test_files_that_are_no_images(tmp_path, content):
     refused(tmp_path, content)
 
 
@@ -241,12 +241,12 @@ def test_odd_remarks_in_a_file_are_not_told(recwarn):
     content = encode(Image.new("RGB", (8, 8), GREEN), "TIFF", tiffinfo={305: "x"}).replace(b"x\0", b"\xff\0")
     odd = encode(Image.new("RGB", (8, 8), GREEN), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
     for file in (content, odd):
-        assert_quarters(read_picture(file, 8, name="odd"), [GREEN] * 4)
+        assert_quarters(read_image(file, 8, name="odd"), [GREEN] * 4)
     assert not recwarn.list
 
 
 @pytest.mark.parametrize(("form", "kept"), [("JPEG", 0.5), ("JPEG", 0.9), ("PNG", 0.5), ("GIF", 0.6), ("WEBP", 0.5)])
-def test_pictures_that_are_cut_off(tmp_path, form, kept):
+def test_images_that_are_cut_off(tmp_path, form, kept):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     content = encode(noise, form)
     refused(tmp_path, content[: int(len(content) * kept)], f"cut.{form.lower()}")
@@ -270,21 +270,21 @@ def test_a_decompression_bomb_is_refused_before_it_unfolds(tmp_path):
     assert "decompression bomb" in said
 
 
-def test_a_missing_picture_and_a_folder_by_that_name(tmp_path):
+def test_a_missing_image_and_a_folder_by_that_name(tmp_path):
     (tmp_path / "folder.png").mkdir()
     for name in ("none.png", "folder.png"):
         with pytest.raises(FileNotFoundError, match=f"There is no picture .*{name}"):
-            read_picture(tmp_path / name, 8)
+            read_image(tmp_path / name, 8)
 
 
-def test_a_picture_in_an_archive_is_called_by_the_name_given():
+def test_a_image_in_an_archive_is_called_by_the_name_given():
     with pytest.raises(ValueError, match=r"^cat\.jpg in shard\.tar is no picture"):
-        read_picture(b"no", 8, name="cat.jpg in shard.tar")
+        read_image(b"no", 8, name="cat.jpg in shard.tar")
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"])
-def test_any_damage_gives_a_picture_or_one_line_that_names_it(form):
+def test_any_damage_gives_a_image_or_one_line_that_names_it(form):
     generator = random.Random(form)
     whole = encode(quarters().convert("P" if form == "GIF" else "RGB"), form)
     read = 0
@@ -295,7 +295,7 @@ def test_any_damage_gives_a_picture_or_one_line_that_names_it(form):
         for _ in range(generator.randint(1, 4) if content else 0):
             content[generator.randrange(min(len(content), 200))] = generator.randrange(256)
         try:
-            got = read_picture(bytes(content), 8, name="NAME")
+            got = read_image(bytes(content), 8, name="NAME")
         except ValueError as error:
             assert str(error).startswith("NAME ")  # noqa: PT017
             assert "\n" not in str(error)  # noqa: PT017

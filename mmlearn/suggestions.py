@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from textwrap import shorten
 
 
-def choices(name: str, known: Iterable[str]) -> str:
+def suggest(name: str, known: Iterable[str]) -> str:
     """The known names, and before them the one that was probably meant: it alone holds ``name``, or it is nearest.
 
     Of very many names those are left out that would make more than 250 characters.

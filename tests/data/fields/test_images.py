@@ -19,7 +19,7 @@ from mmlearn.models.trimodal.mult import MulTConfig
 CONFIG = CLIPConfig.tiny()
 
 
-def pictures(count, height=6, width=8):
+def images(count, height=6, width=8):
     scale = torch.tensor([1.0, 0.5, 0.1]).view(3, 1, 1)
     return [SimpleNamespace(image=torch.rand(3, height, width) * scale) for _ in range(count)]
 
@@ -27,8 +27,8 @@ def pictures(count, height=6, width=8):
 # Pictures.
 
 
-def test_pictures_are_normalised_by_channel_and_samples_stay_as_they_are():
-    samples = pictures(4)
+def test_images_are_normalised_by_channel_and_samples_stay_as_they_are():
+    samples = images(4)
     before = np.stack([sample.image.clone().numpy() for sample in samples])
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 2.0)
     batch = Image(mean, std)(samples)
@@ -41,9 +41,9 @@ def test_pictures_are_normalised_by_channel_and_samples_stay_as_they_are():
 
 
 @pytest.mark.parametrize("constant", [False, True])
-def test_fitted_to_data_its_pictures_have_mean_0_and_deviation_1(constant):
+def test_fitted_to_data_its_images_have_mean_0_and_deviation_1(constant):
     """A channel that never changes, as in drawings without blue, becomes 0: 0 / 0 would be NaN from step 1 on."""
-    data = pictures(20, 16, 16)
+    data = images(20, 16, 16)
     if constant:
         for sample in data:
             sample.image[2] = 0.25
@@ -59,10 +59,10 @@ def test_fitted_to_data_its_pictures_have_mean_0_and_deviation_1(constant):
     assert given.sizes() == {"image_size": 16}
 
 
-def test_pictures_are_asked_for_in_their_size_and_hold_at_least_a_patch():
+def test_images_are_asked_for_in_their_size_and_hold_at_least_a_patch():
     assert Image(image_size=48).data_options(CONFIG) == {"size": 48}
     with pytest.raises(ValueError, match=r"^Pictures of 4 pixels are smaller than a patch of 16\.$"):
-        Image().fitted(Listed(pictures(3, 4, 4)), CONFIG, 0)
+        Image().fitted(Listed(images(3, 4, 4)), CONFIG, 0)
 
 
 @pytest.mark.parametrize(
@@ -76,13 +76,13 @@ def test_pictures_are_asked_for_in_their_size_and_hold_at_least_a_patch():
         {"image_size": 0},
     ],
 )
-def test_numbers_that_no_pictures_have_are_refused(values, tmp_path):
+def test_numbers_that_no_images_have_are_refused(values, tmp_path):
     refused(r"mean and std are three numbers each|image_size is at least 1", Image, **values)
     with pytest.raises(ValueError, match=r"mean and std are three numbers each|image_size is at least 1"):
         Image().load(tmp_path, {"mean": [0, 0, 0], "std": [1, 1, 1], "image_size": 8} | values)
 
 
-def test_pictures_are_varied_by_the_generator():
+def test_images_are_varied_by_the_generator():
     batch = {"image": torch.randn(3, 3, 16, 16), "mask": torch.ones(3, 2)}
     got = Image().augmented(batch, torch.Generator().manual_seed(4))
     assert torch.equal(got["image"], augment(batch["image"], torch.Generator().manual_seed(4)))

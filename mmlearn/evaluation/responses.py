@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
+from mmlearn.evaluation.eval_mode import evaluating
 from mmlearn.evaluation.measures import Rows, row
-from mmlearn.evaluation.mode import evaluating
 from mmlearn.generation.cache import pad_left
 
 
-def replies(run: Any, samples: Sequence[Any]) -> Rows:
+def response_accuracy(run: Any, samples: Sequence[Any]) -> Rows:
     """How many instructions are answered word for word: all, each task, and all beside another sample's picture.
 
     Chance is the response that is commonest among these samples for the same task.
@@ -38,8 +38,8 @@ def write_responses(run: Any, image: Tensor, asked: Sequence[Any], size: int = 3
     with evaluating(run.system):
         for start in range(0, len(asked), size):
             padded = pad_left([run.tokenizer.prompt(one.prompt) for one in asked[start : start + size]])
-            pictures, prompt, mask = (part.to(run.device) for part in (image[start : start + size], *padded))
+            images, prompt, mask = (part.to(run.device) for part in (image[start : start + size], *padded))
             longest = run.tokenizer.max_length
-            written = run.system.generate(pictures, prompt=prompt, prompt_mask=mask, max_length=longest)
+            written = run.system.generate(images, prompt=prompt, prompt_mask=mask, max_length=longest)
             said += [run.tokenizer.decode(text) for text in written[:, prompt.shape[1] :]]
     return said

@@ -6,14 +6,14 @@ from typing import Any
 import torch
 
 from mmlearn.data.synthetic.layouts import COLOURS, SHAPES
+from mmlearn.evaluation.eval_mode import evaluating
 from mmlearn.evaluation.measures import Rows, row
-from mmlearn.evaluation.mode import evaluating
 from mmlearn.evaluation.probes import linear_probe
 
 RAREST = 0.1  # what is there, or not there, in fewer scenes is not asked
 
 
-def picture_probe(run: Any, samples: Sequence[Any]) -> Rows:
+def image_probe(run: Any, samples: Sequence[Any]) -> Rows:
     """How often a linear probe of ``encode_image`` tells whether a colour or a shape is in a scene, as a mean of all.
 
     It learns on every second sample, and is measured on the others. Chance: always the commoner answer. Nothing for

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 import mmlearn
 from mmlearn.chapters import Result, Table
-from mmlearn.foreign import LINE, WORD, in_html, in_json, in_markdown, plain
+from mmlearn.escaping import LINE, WORD, in_html, in_json, in_markdown, plain
 from mmlearn.visualization import alignment_explorer, listening_page
 from mmlearn.visualization.architecture import draw_architecture
 
@@ -113,7 +113,7 @@ def test_whatever_makes_pages_escapes(text):
 
 
 def test_nothing_else_escapes():
-    """One place decides what a text of others may do."""
+    """One position decides what a text of others may do."""
     package = Path(mmlearn.__file__).parent
     files = [
         path

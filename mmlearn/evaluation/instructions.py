@@ -15,12 +15,12 @@ from torch import Tensor
 
 from mmlearn.data.fields import Batch
 from mmlearn.evaluation.captions import bleu, check_facts
+from mmlearn.evaluation.eval_mode import evaluating
 from mmlearn.evaluation.grounding import iou, referring_accuracy
-from mmlearn.evaluation.measures import PICTURE, Measure, Rows, most_common, row
-from mmlearn.evaluation.mode import evaluating
+from mmlearn.evaluation.measures import IMAGE, Measure, Rows, majority_share, row
 
 
-def labelled(run: Any, samples: Sequence[Any], name: str) -> Batch:
+def labelled_batch(run: Any, samples: Sequence[Any], name: str) -> Batch:
     """The batch of these samples as an objective learns from it."""
     batch = run.plain(samples, name)
     for label in run.stage.objectives()[name].labels:
@@ -28,13 +28,13 @@ def labelled(run: Any, samples: Sequence[Any], name: str) -> Batch:
     return batch
 
 
-def elsewhere(batch: Batch) -> Batch:
+def with_other_image(batch: Batch) -> Batch:
     """The same beside another sample's picture."""
     b = len(next(iter(batch.values())))
-    return batch | {name: batch[name].roll(max(b // 2, 1), 0) for name in PICTURE if name in batch}
+    return batch | {name: batch[name].roll(max(b // 2, 1), 0) for name in IMAGE if name in batch}
 
 
-def asked(run: Any, batch: Batch, method: Callable[..., Tensor], size: int = 32) -> list[Tensor]:
+def in_batches(run: Any, batch: Batch, method: Callable[..., Tensor], size: int = 32) -> list[Tensor]:
     """``method`` of what the system's ``encode`` reads of a batch, so many rows at a time; a tensor for each row."""
     reads, found = inspect.signature(run.system.encode).parameters, []
     inputs = {name: batch[name] for name in reads if name in batch}
@@ -45,38 +45,38 @@ def asked(run: Any, batch: Batch, method: Callable[..., Tensor], size: int = 32)
     return found
 
 
-def texts(run: Any, batch: Batch) -> list[str]:
+def generated_texts(run: Any, batch: Batch) -> list[str]:
     """What a system writes."""
-    return [run.tokenizer.decode(one) for one in asked(run, batch, run.system.write)]
+    return [run.tokenizer.decode(one) for one in in_batches(run, batch, run.system.write)]
 
 
-def told(name: str) -> Measure:
+def text_accuracy(name: str) -> Measure:
     """The measure of how many texts are right, word for word; with another sample's picture as well.
 
     Chance is the text that is commonest among these samples.
     """
 
     def measure(run: Any, samples: Sequence[Any]) -> Rows:
-        batch = labelled(run, samples, name)
+        batch = labelled_batch(run, samples, name)
         right = [run.tokenizer.decode(text[real]) for text, real in zip(batch["target"], batch["target_mask"])]
         chance = Counter(right).most_common(1)[0][1] / len(right)
         rows = {}
-        for how, shown in (("", batch), (", another picture", elsewhere(batch))):
-            hits = [said == wanted for said, wanted in zip(texts(run, shown), right)]
+        for how, shown in (("", batch), (", another picture", with_other_image(batch))):
+            hits = [said == wanted for said, wanted in zip(generated_texts(run, shown), right)]
             rows[f"{name}: word for word{how}"] = row(sum(hits) / len(hits), chance)
         return rows
 
     return measure
 
 
-def captioned(name: str) -> Measure:
+def caption_quality(name: str) -> Measure:
     """The measure of captions: BLEU-4, and of scenes the share of stated facts that are true.
 
     Chance: each picture beside the next one's.
     """
 
     def measure(run: Any, samples: Sequence[Any]) -> Rows:
-        said = texts(run, labelled(run, samples, name))
+        said = generated_texts(run, labelled_batch(run, samples, name))
         other = [*said[1:], said[0]]
         references = [[" ".join(sample.caption.lower().split())] for sample in samples]
         rows = {f"{name}: BLEU-4": row(bleu(said, references), bleu(other, references))}
@@ -89,14 +89,14 @@ def captioned(name: str) -> Measure:
     return measure
 
 
-def boxes_found(found: Float[Tensor, "n 4"], truth: Float[Tensor, "n 4"], near: float) -> tuple[float, float, float]:
+def box_agreement(found: Float[Tensor, "n 4"], truth: Float[Tensor, "n 4"], near: float) -> tuple[float, float, float]:
     """The share of boxes that share half with the truth, the mean share, and the share of edges that are ``near``."""
     ordered = torch.cat([torch.minimum(found[:, :2], found[:, 2:]), torch.maximum(found[:, :2], found[:, 2:])], 1)
     close = ((found - truth).abs().amax(1) <= near).float().mean()
     return referring_accuracy(ordered, truth), float(iou(ordered, truth).mean()), float(close)
 
 
-def located(name: str) -> Measure:
+def box_accuracy(name: str) -> Measure:
     """The measure of boxes: how many share half with the truth, and how many have all edges near the true ones.
 
     Near is a patch of the configuration and half a bin, if it has these. Chance: the box of the next sample; and once
@@ -104,28 +104,28 @@ def located(name: str) -> Measure:
     """
 
     def measure(run: Any, samples: Sequence[Any]) -> Rows:
-        batch, config = labelled(run, samples, name), run.system.config
+        batch, config = labelled_batch(run, samples, name), run.system.config
         near = getattr(config, "patch_size", 0) / batch["image"].shape[-1] if "image" in batch else 0.0
         near += 0.5 / (config.bins - 1) if getattr(config, "bins", 0) > 1 else 0.0
-        blind, truth = elsewhere(batch), batch["box"]
-        seen = torch.stack(asked(run, batch, run.system.locate))
-        chance = boxes_found(truth.roll(1, 0), truth, near)
+        blind, truth = with_other_image(batch), batch["box"]
+        seen = torch.stack(in_batches(run, batch, run.system.locate))
+        chance = box_agreement(truth.roll(1, 0), truth, near)
         names = ("boxes that share half", "mean share of boxes", "boxes with all edges near")
-        rows = {f"{name}: {what}": row(*each) for what, *each in zip(names, boxes_found(seen, truth, near), chance)}
-        other = boxes_found(torch.stack(asked(run, blind, run.system.locate)), truth, near)
+        rows = {f"{name}: {what}": row(*each) for what, *each in zip(names, box_agreement(seen, truth, near), chance)}
+        other = box_agreement(torch.stack(in_batches(run, blind, run.system.locate)), truth, near)
         return rows | {f"{name}: {names[0]}, another picture": row(other[0], chance[0])}
 
     return measure
 
 
-def filled(name: str) -> Measure:
+def infilling_accuracy(name: str) -> Measure:
     """The measure of how many hidden codes are drawn right. Chance: always the commonest."""
 
     def measure(run: Any, samples: Sequence[Any]) -> Rows:
-        batch, config = labelled(run, samples, name), run.system.config
+        batch, config = labelled_batch(run, samples, name), run.system.config
         count = batch["target"].shape[1] - 1  # behind the codes stands the end token
-        drawn = torch.stack(asked(run, batch, lambda **inputs: run.system.draw(count, **inputs)))
+        drawn = torch.stack(in_batches(run, batch, lambda **inputs: run.system.draw(count, **inputs)))
         true = batch["target"][:, :count] - config.first_code
-        return {f"{name}: codes drawn right": row((drawn == true).float().mean(), most_common(true.flatten()))}
+        return {f"{name}: codes drawn right": row((drawn == true).float().mean(), majority_share(true.flatten()))}
 
     return measure

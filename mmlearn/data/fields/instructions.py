@@ -1,6 +1,6 @@
-"""Orders and what is right to say: the text that is read, and a target of words, places or picture codes.
+"""Orders and what is right to say: the text that is read, and a target of words, positions or picture codes.
 
-The vocabulary is one: words, then the ``bins`` of coordinates, then the codes of a codebook. A box is four places:
+The vocabulary is one: words, then the ``bins`` of coordinates, then the codes of a codebook. A box is four positions:
 left, top, right, bottom. Every target ends with the end token.
 """
 
@@ -24,10 +24,10 @@ from mmlearn.objectives.boxes import check_boxes, quantise
 
 
 @dataclass(frozen=True)
-class Orders(Dialogues):
+class Instructions(Dialogues):
     """Texts that say what to do and what is right, which a label takes apart. It tells labels the number of ``bins``.
 
-    ``tokens`` are of one vocabulary of words, places and codes, whose size is ``all_tokens`` in the configuration.
+    ``tokens`` are of one vocabulary of words, positions and codes, whose size is ``all_tokens`` in the configuration.
     """
 
     bins: int = 0
@@ -75,10 +75,10 @@ class Box(Field):
 
 
 @dataclass(frozen=True)
-class Told(Label):
+class TextTarget(Label):
     """The text becomes what is read, ``tokens``, and what is to be written: ``target`` (b, o) and ``target_mask``.
 
-    Here the target is the response. With ``region`` the prompt ends with the places of ``box``.
+    Here the target is the response. With ``region`` the prompt ends with the positions of ``box``.
     """
 
     region: bool = False
@@ -91,7 +91,7 @@ class Told(Label):
 
     def named(self, batch: Batch, sizes: Sizes) -> Int[Tensor, "b n"]:
         """The tokens of the region that a prompt names."""
-        return places(batch["box"], sizes)
+        return box_tokens(batch["box"], sizes)
 
     def shown(self, batch: Batch, sizes: Sizes) -> Batch:
         """What else the batch shows in another way."""
@@ -113,37 +113,37 @@ class Told(Label):
 
 
 @dataclass(frozen=True)
-class Located(Told):
-    """As :class:`Told`, with the places of ``box`` to be written."""
+class BoxTarget(TextTarget):
+    """As :class:`TextTarget`, with the positions of ``box`` to be written."""
 
     def targets(self, batch: Batch, sizes: Sizes) -> list[Int[Tensor, "_"]]:
-        """Four places and the end token."""
+        """Four positions and the end token."""
         end = batch["tokens"].new_tensor([Tokenizer.end_token])
-        return [torch.cat([row, end]) for row in places(batch["box"], sizes)]
+        return [torch.cat([row, end]) for row in box_tokens(batch["box"], sizes)]
 
 
 @dataclass(frozen=True)
-class Infilling(Told):
-    """As :class:`Told`, with the middle of the picture hidden, and its codes to be written."""
+class InfillingTarget(TextTarget):
+    """As :class:`TextTarget`, with the middle of the picture hidden, and its codes to be written."""
 
     def targets(self, batch: Batch, sizes: Sizes) -> list[Int[Tensor, "_"]]:
         """The codes of the middle and the end token."""
         end = batch["tokens"].new_tensor([Tokenizer.end_token])
         first = sizes("vocab_size") + sizes("bins")
-        return [torch.cat([first + row, end]) for row in batch["code"][:, middle(batch["code"].shape[1])]]
+        return [torch.cat([first + row, end]) for row in batch["code"][:, middle_codes(batch["code"].shape[1])]]
 
     def shown(self, batch: Batch, sizes: Sizes) -> Batch:
         """The picture without its middle."""
-        return {"image": without_middle(batch["image"])}
+        return {"image": hide_middle(batch["image"])}
 
 
-def places(boxes: Tensor, sizes: Sizes) -> Int[Tensor, "b 4"]:
+def box_tokens(boxes: Tensor, sizes: Sizes) -> Int[Tensor, "b 4"]:
     """The tokens of boxes (b, 4). ``ValueError`` for one that is inverted, empty or outside the picture."""
     check_boxes(boxes[:, None])
     return sizes("vocab_size") + quantise(boxes, sizes("bins"))
 
 
-def middle(codes: int) -> Int[Tensor, "m"]:
+def middle_codes(codes: int) -> Int[Tensor, "m"]:
     """The numbers of the middle quarter of a square grid of codes. ``ValueError`` for another number of codes.
 
     Source: Wang et al. 2022 (OFA), official code, ``UnifyDataset``: the middle half of each side.
@@ -155,7 +155,7 @@ def middle(codes: int) -> Int[Tensor, "m"]:
     return torch.arange(codes).view(side, side)[inner, inner].flatten()
 
 
-def without_middle(image: Tensor) -> Tensor:
+def hide_middle(image: Tensor) -> Tensor:
     """Pictures (b, 3, height, width) whose middle half, each way, is 0."""
     height, width = image.shape[-2:]
     hidden = image.clone()

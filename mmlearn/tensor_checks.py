@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 
-def may_look(x: Tensor) -> bool:
+def values_are_readable(x: Tensor) -> bool:
     """Whether a check may ask for values of ``x``: where they lie on a CPU, and not while a graph is compiled.
 
     A look at a GPU's tensor waits for everything that the GPU has yet to compute; a compiled graph cannot branch; and

@@ -6,7 +6,7 @@ from small_coco import write_coco
 from testing_tools import refused
 
 from mmlearn.data import fetch
-from mmlearn.data.named import NamedRegions, asked_word, named_links, region_cells, right_regions
+from mmlearn.data.named_regions import NamedRegions, grounded_position, named_links, region_cells, right_regions
 from mmlearn.data.synthetic.scenes import NamedOnce, Scenes
 from mmlearn.evaluation import on_grid
 
@@ -34,7 +34,10 @@ def test_only_captions_that_name_two_kinds_of_things_with_boxes(photographs):
 def test_a_word_of_a_photograph_means_every_box_of_its_category(photographs):
     sample = next(item for item in photographs if item.caption.startswith("Two men"))
     men, light = named_links(sample, 5)
-    assert [sample.caption[slice(*asked_word(sample, link))] for link in (men, light)] == ["men", "Traffic  Light"]
+    assert [sample.caption[slice(*grounded_position(sample, link))] for link in (men, light)] == [
+        "men",
+        "Traffic  Light",
+    ]
     found = photographs.detector()([sample])
     assert found["regions"].shape[:2] == (1, 5)
     kinds = [photographs.detector().classes[k] for k in found["region_classes"][0].argmax(-1)[found["region_mask"][0]]]
@@ -76,7 +79,7 @@ def test_scenes_answer_alike(data):
         cells = region_cells(sample, side, count)
         for link in named_links(sample, count):
             thing = sample.objects[link.object]
-            assert sample.caption[slice(*asked_word(sample, link))] == thing.colour
+            assert sample.caption[slice(*grounded_position(sample, link))] == thing.colour
             right = right_regions(sample, link, count)
             assert right.nonzero().flatten().tolist() == [link.object]
             where = on_grid(sample.masks[link.object][None], (side, side))[0].argmax()

@@ -24,7 +24,7 @@ class ImageText:
     source: str
 
 
-def read_picture(source: Path | bytes, size: int, *, name: str | None = None) -> Float[Tensor, "3 size size"]:
+def read_image(source: Path | bytes, size: int, *, name: str | None = None) -> Float[Tensor, "3 size size"]:
     """The middle square of a picture, at ``size`` pixels, upright and in colour.
 
     Transparency is laid over light grey; of an animation the first frame is taken. Raises ``FileNotFoundError`` for a
@@ -39,19 +39,19 @@ def read_picture(source: Path | bytes, size: int, *, name: str | None = None) ->
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         # What Pillow warns of, such as odd remarks in a file, is nothing that a reader can mend.
-        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as picture:
-            picture = ImageOps.exif_transpose(picture)
-            if picture.mode == "F" or picture.mode.startswith("I"):  # 16 bits a pixel and more, or from 0 to 1
-                values = np.nan_to_num(np.asarray(picture, np.float32))
+        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as image:
+            image = ImageOps.exif_transpose(image)
+            if image.mode == "F" or image.mode.startswith("I"):  # 16 bits a pixel and more, or from 0 to 1
+                values = np.nan_to_num(np.asarray(image, np.float32))
                 scaled = values * (255 if values.max() <= 1 else 1 / 256)
-                picture = Image.fromarray(scaled.clip(0, 255).astype(np.uint8))
-            if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-                picture = picture.convert("RGBA")
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, (*GREY, 255)), picture)
-            picture = ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
+                image = Image.fromarray(scaled.clip(0, 255).astype(np.uint8))
+            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, (*GREY, 255)), image)
+            image = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is no picture that can be read ({', '.join(FORMATS)}).") from error
     except Exception as error:  # each format's reader raises its own
         raise ValueError(f"{name} cannot be read as a picture: {str(error).rstrip('.')}.") from error
-    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(size, size, 3)
+    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(size, size, 3)
     return pixels.permute(2, 0, 1).float() / 255

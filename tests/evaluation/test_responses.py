@@ -7,7 +7,7 @@ from torch import nn
 
 from mmlearn.data import load
 from mmlearn.data.tokenizer import Tokenizer
-from mmlearn.evaluation.replies import replies
+from mmlearn.evaluation.responses import response_accuracy
 from mmlearn.recipes import REPLY
 
 
@@ -40,7 +40,7 @@ def test_replies():
         stage=SimpleNamespace(objectives=lambda: {"reply": REPLY}),
         plain=lambda samples: {"image": torch.stack([sample.image for sample in samples])},
     )
-    rows = replies(run, samples)
+    rows = response_accuracy(run, samples)
     assert rows["instructions answered"]["obtained"] == 0.75
     tasks = [one.task for one in asked]
     for task in ("answer", "describe"):
