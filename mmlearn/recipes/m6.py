@@ -17,8 +17,7 @@ from mmlearn.recipes.shared.unified_vocabulary import CAPTION, GROUNDING, INFILL
 
 @dataclass(frozen=True)
 class Visibility(Label):
-    """``modality_mask`` (b, 2): whether picture and text may be modality_mask, which of three ways of encoding makes
-    one stack do."""
+    """``modality_mask`` (b, 2): whether image and text are visible, which of three encodings one stack does."""
 
     image: bool = True
     text: bool = True

@@ -211,6 +211,6 @@ def caption_ids(batch: dict[str, Tensor]) -> Int[Tensor, "b"]:
 
 
 def gathered_pairs(batch: dict[str, Tensor]) -> Bool[Tensor, "all all"]:
-    """Which pictures and texts of all processes belong together."""
+    """Which images and texts of all processes belong together."""
     everyone = {name: gather(batch[name]) for name in ("tokens", "caption_id") if name in batch}
     return same_caption(caption_ids(everyone))

@@ -33,8 +33,7 @@ class Pixels(Image):
 
 
 def reconstruction(run: Any, samples: Sequence[Any]) -> Rows:
-    """How far reconstruction pictures are from the originals, and how many codes are in use. Chance: the mean
-    colour."""
+    """How far reconstructions are from the originals, and how many codes are in use. Chance: the mean colour."""
     error, square, colour, codes = [], [], [], []
     codec = getattr(run.system, "codec", run.system)
     for batch in run.batches(samples):

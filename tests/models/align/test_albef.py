@@ -121,14 +121,20 @@ def test_a_batch_without_masked_words():
 
 def fused(model, batch):
     """What the multimodal encoder got, right pairs and wrong ones: texts (3b, t, d), masks, pictures (3b, n, d)."""
-    calls = []
+    calls, encoder = [], model.online.multimodal_encoder
+    read = encoder.read
 
     def store(module, arguments, keywords):
         calls.append((arguments[0], arguments[1], keywords["context"]))
 
-    hook = model.online.multimodal_encoder.register_forward_pre_hook(store, with_kwargs=True)
+    def stored_read(words, position, mask, context):
+        calls.append((words, mask, context))
+        return read(words, position, mask, context=context)
+
+    hook, encoder.read = encoder.register_forward_pre_hook(store, with_kwargs=True), stored_read
     losses = model.loss({name: rows for name, rows in batch.items() if name != "token_label"})
     hook.remove()
+    encoder.read = read
     right, wrong = calls
     return *map(torch.cat, zip(right, wrong)), losses
 

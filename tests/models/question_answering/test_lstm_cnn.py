@@ -38,4 +38,4 @@ def test_a_image_of_another_size_is_refused(unchecked):
     system, batch = LSTMCNN(TINY), pairs()
     for height, width in ((48, 48), (32, 128)):  # of the second there are as many cells
         image = torch.randn(8, 3, height, width)
-        refused("pictures of 64 pixels a side", system, batch["tokens"], image, batch["mask"])
+        refused("pictures of 64 pixels a side", system, image, batch["tokens"], batch["mask"])
