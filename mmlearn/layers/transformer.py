@@ -108,9 +108,8 @@ class Transformer(nn.Module):
     """``depth`` blocks, one after the other; arguments and errors are those of :class:`TransformerBlock`.
 
     With ``context_width`` all blocks attend to a context, or those whose numbers are in ``context_blocks``. No norm
-    follows the last block: pre-norm encoders add their own. Weights start at width^-0.5, as in CLIP, and those that end
-    a branch are divided by √(2 · depth), as in GPT-2, so that activations keep their size (Radford et al. 2021, section
-    2.5 and official code).
+    follows the last block: pre-norm encoders add their own. Weights start at width^-0.5, as in CLIP's
+    code; those that end a branch are divided by √(2 · depth), as in GPT-2's, so that activations keep their size.
     """
 
     def __init__(
