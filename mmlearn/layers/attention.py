@@ -34,10 +34,10 @@ def attention(
 
     .. math:: \mathrm{Attention}(Q, K, V) = \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt{k}} + B\right) V
 
-    ``mask`` is (b, n), (b, q, n) or (b, h, q, n). With ``causal`` the last query stands at the last key, and no query
-    sees a later key. ``bias`` B is added to the scores, as relative positions are. A query that may attend nothing gets
-    zeros. Raises ``ValueError`` for a mask of another type or shape.
-    Source: Vaswani et al. 2017, equation 1; Raffel et al. 2020 (T5), section 2.1, for the bias.
+    ``mask`` is (b, n), (b, q, n) or (b, h, q, n). With ``causal`` the queries are the last q positions, as with a
+    cache, and none sees a later key. ``bias`` B is added to the scores, as relative positions are. A query that may
+    attend nothing gets zeros. Raises ``ValueError`` for a mask of another type or shape. Source: Vaswani et al. 2017,
+    equation 1; Raffel et al. 2020 (T5), section 2.1, for the bias.
     """
     return attention_weights(query, key, mask, causal, bias) @ value
 
@@ -78,8 +78,8 @@ def allowed_keys(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) 
             )
         allowed = rearrange(mask, MASK_PATTERNS[mask.ndim])
     if causal and q > 1:  # one query alone is the last, and sees all keys
-        past = torch.ones(q, n, dtype=torch.bool, device=query.device).tril(n - q)
-        allowed = past if allowed is None else allowed & past
+        visible = torch.ones(q, n, dtype=torch.bool, device=query.device).tril(n - q)
+        allowed = visible if allowed is None else allowed & visible
     return allowed
 
 
@@ -91,7 +91,8 @@ class Attention(nn.Module):
 
     Self-attention unless a ``context`` of width ``context_width`` is given, which then supplies keys and values.
     ``head_width`` is ``width / num_heads`` unless it is set; ``ValueError`` where that is no whole number. ``rotary``
-    are angles of the keys' positions, by which :func:`rotate` turns queries and keys; the last query has the last one.
+    are angles of the keys' positions, (n, k / 2), by which :func:`rotate` turns queries and keys;
+    queries are the last positions.
     Source: Vaswani et al. 2017, section 3.2.2.
     """
 
@@ -116,7 +117,7 @@ class Attention(nn.Module):
         self.value = nn.Linear(context_width or width, inner, bias=bias)
         self.output = nn.Linear(inner, width, bias=bias)
         self.recorder: Callable[[Tensor], None] | None = None  # set by record_attention
-        self.cache: Callable[..., list[Tensor]] | None = None  # set while a text is written, by cached
+        self.cache: Callable[..., list[Tensor]] | None = None  # set by generation.cache while a text is written
 
     def forward(
         self,
@@ -138,7 +139,7 @@ class Attention(nn.Module):
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
     def keys_and_values(self, context: Float[Tensor, "b n context_width"]) -> list[Float[Tensor, "b h more k"]]:
-        """What is attended to, with what a system adds to it; a cache keeps those of earlier tokens."""
+        """Keys and values of the context, split into heads; a subclass may add learned ones."""
         return [self.split_heads(part(context)) for part in (self.key, self.value)]
 
     def heads(
@@ -147,10 +148,10 @@ class Attention(nn.Module):
         """:func:`attention`, in training with dropped weights."""
         dropout = self.dropout if self.training else 0.0
         if self.recorder is None:  # one kernel does it all, and need not store (b, h, q, n) weights
-            allowed = allowed_keys(query, key, mask, causal)
-            if bias is not None:  # the kernel takes one tensor: what to add to the scores, or what is allowed
-                allowed = bias if allowed is None else bias.masked_fill(~allowed, -torch.inf)
-            return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=dropout)
+            attn_mask = allowed_keys(query, key, mask, causal)
+            if bias is not None:  # the kernel takes one tensor, to add to the scores; it gives zeros for empty rows
+                attn_mask = bias if attn_mask is None else bias.masked_fill(~attn_mask, -torch.inf)
+            return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, dropout_p=dropout)
         weights = attention_weights(query, key, mask, causal, bias)
         self.recorder(weights)
         return F.dropout(weights, dropout) @ value

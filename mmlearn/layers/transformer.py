@@ -29,7 +29,7 @@ class TransformerConfig(Config):
     norm_first: bool = True  # pre-norm; False: post-norm, as in BERT
     norm_epsilon: float = 1e-5
     dropout: float = 0.0  # of attention weights, and of what each branch adds
-    attention_dropout: float | None = None  # of attention weights, where it is another
+    attention_dropout: float | None = None  # of attention weights; None: the same as dropout
 
 
 class MLP(nn.Module):
@@ -57,20 +57,20 @@ class TransformerBlock(nn.Module):
 
     for f in turn self-attention, attention to the context, and the MLP. A decoder block without a ``context`` leaves
     out the second. ``mask``, ``causal``, ``bias`` and ``rotary`` are those of self-attention (:class:`Attention`);
-    ``context_mask`` says which context tokens are real. Where x is only some of the tokens, ``attend_to`` are all of
-    them. Raises ``ValueError`` for a context in an encoder block.
+    ``context_mask`` says which context tokens are real. If x holds only the query tokens, ``attend_to`` is the whole
+    sequence, for keys and values. Raises ``ValueError`` for a context in an encoder block.
     """
 
     def __init__(self, config: TransformerConfig, context_width: int | None = None):
         super().__init__()
         width, num_heads, epsilon, dropout = config.width, config.num_heads, config.norm_epsilon, config.dropout
         self.norm_first = config.norm_first
-        of_weights = dropout if config.attention_dropout is None else config.attention_dropout
-        self.attention = Attention(width, num_heads, dropout=of_weights)
+        attention_dropout = dropout if config.attention_dropout is None else config.attention_dropout
+        self.attention = Attention(width, num_heads, dropout=attention_dropout)
         self.attention_norm = nn.LayerNorm(width, eps=epsilon)
         self.cross_attention = None
         if context_width is not None:
-            self.cross_attention = Attention(width, num_heads, context_width=context_width, dropout=of_weights)
+            self.cross_attention = Attention(width, num_heads, context_width=context_width, dropout=attention_dropout)
             self.cross_attention_norm = nn.LayerNorm(width, eps=epsilon)
         self.mlp = MLP(width, config.mlp_width, config.activation)
         self.mlp_norm = nn.LayerNorm(width, eps=epsilon)
@@ -108,8 +108,8 @@ class Transformer(nn.Module):
     """``depth`` blocks, one after the other; arguments and errors are those of :class:`TransformerBlock`.
 
     With ``context_width`` all blocks attend to a context, or those whose numbers are in ``context_blocks``. No norm
-    follows: pre-norm systems add their own. Weights start as in GPT-2 and CLIP, scaled by width and depth so that
-    activations keep their size (Radford et al. 2021, section 2.5 and official code).
+    follows the last block: pre-norm encoders add their own. Weights start at width^-0.5, as in CLIP's
+    code; those that end a branch are divided by √(2 · depth), as in GPT-2's, so that activations keep their size.
     """
 
     def __init__(
@@ -156,18 +156,18 @@ class Transformer(nn.Module):
         context: Float[Tensor, "b m context_width"] | None = None,
         context_mask: Bool[Tensor, "b m"] | None = None,
     ) -> Float[Tensor, "b *r d"]:
-        """Of each row the tokens at ``position``: in the last block only they attend, unless maps are recorded."""
+        """The outputs at ``position``: the last block computes no other queries, unless its weights are recorded."""
         *earlier, last = self.blocks
         recorded = any(layer.recorder for layer in (last.attention, last.cross_attention) if layer is not None)
-        if recorded or (context is not None and last.cross_attention is None):
+        if recorded or (context is not None and last.cross_attention is None):  # the last block needs every token
             return select_tokens(self(x, mask, causal, context, context_mask), position)
         for block in earlier:
             x = block(x, mask, causal, context if block.cross_attention else None, context_mask)
         index = torch.arange(x.shape[1], device=x.device)
         single = isinstance(position, int) or position.ndim == 1  # one token of each row
-        asked = index[position].expand(len(x))[:, None] if single else index[position]  # (b, r)
+        queries = index[position].expand(len(x))[:, None] if single else index[position]  # (b, r)
         if causal:
-            past = index <= asked[..., None]  # (b, r, n)
-            mask = past if mask is None else past & mask[:, None]
-        x = last(select_tokens(x, asked), mask, False, context, context_mask, attend_to=x)  # (b, r, d)
+            visible = index <= queries[..., None]  # (b, r, n): each query sees itself and what comes before
+            mask = visible if mask is None else visible & mask[:, None]
+        x = last(select_tokens(x, queries), mask, False, context, context_mask, attend_to=x)  # (b, r, d)
         return x[:, 0] if single else x

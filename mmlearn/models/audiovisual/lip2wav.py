@@ -14,7 +14,8 @@ with an L1 of the decoder's spectrogram and a penalty on weights in addition. Bo
 time, and keys start as queries (Ping et al. 2018, Deep Voice 3), so that steps attend to their own time early. A
 spectrogram is as long as its video, and there is no stop token. The feature map after the last halving is averaged,
 where the paper has a 3 × 3 convolution, so pictures may have any size. The pre-net drops out in training only, where
-Tacotron 2's always does. All of training is teacher-forced, in the paper less and less of it. There is no vocoder.
+Tacotron 2's always does. All of training is teacher-forced, in the paper less and less of it. There is no vocoder. Not
+compared with released code: a transformer stands for the recurrent layers.
 """
 
 import math

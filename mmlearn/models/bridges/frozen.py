@@ -5,7 +5,7 @@ Paper: Tsimpoukelli et al. 2021, "Multimodal Few-Shot Learning with Frozen Langu
 Deviations: the image encoder is a vision transformer, pooled, where the paper has an NF-ResNet-50; the language model
 is GPT-2, where the paper has a much larger one with relative positions. The prefix takes no positions, so that words
 keep the positions that they have without an image, as relative ones do; in the preset ``gpt2`` it takes some. ``tiny``
-is ours.
+is ours. Not compared with released code: no code was published, nor was its language model.
 """
 
 from dataclasses import dataclass

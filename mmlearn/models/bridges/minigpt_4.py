@@ -6,7 +6,8 @@ Official code: https://github.com/Vision-CAIR/MiniGPT-4.
 Deviations: the language model is GPT-2, where the paper takes Vicuna. The second stage learns instructions of several
 kinds, where the paper has 3,500 long descriptions; the image comes before the text, not within it, and the words Human
 and Assistant are left out. ``tiny`` is ours: words keep the positions that they have without an image. It needs a
-pretrained Q-Former and a pretrained language model, because one layer alone learns nothing about either.
+pretrained Q-Former and a pretrained language model, because one layer alone learns nothing about either. Not compared
+with released code: one linear layer between BLIP-2's Q-Former and GPT-2, which are compared.
 """
 
 from dataclasses import dataclass

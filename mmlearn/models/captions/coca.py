@@ -6,7 +6,7 @@ Official code: none was published.
 Deviations: the paper does not say where norms are; here blocks are pre-norm, and each pooler and each half of the
 decoder ends with a norm. Images and texts are projected before they are compared. The contrast is over the batch of all
 processes, and with ``caption_id`` in the batch all equal captions are positives. The largest model is not here.
-``tiny`` is ours.
+``tiny`` is ours. Not compared with released code: no code was published.
 """
 
 import math

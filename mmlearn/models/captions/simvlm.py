@@ -6,7 +6,7 @@ Official code: none was published.
 Deviations: there are no texts without images, of which the paper adds some to each batch. The paper does not say where
 norms are, nor whether the token table is also the output layer; here blocks are pre-norm, and it is. The decoder begins
 with the last token of the prefix. Patches have learned positions and relative ones. ``tiny`` is ours, with two small
-stages of convolutions.
+stages of convolutions. Not compared with released code: no code was published.
 """
 
 from collections.abc import Callable

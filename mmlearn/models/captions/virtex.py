@@ -5,7 +5,8 @@ Official code: https://github.com/kdexd/virtex.
 
 Deviations: the norm after the word embedding has the ε of all others, 1e-5, in the code 1e-8. The last norm of each
 residual block starts at 1, in the official code at 0. One optimiser trains everything; the paper has other learning
-rates for the network and for the decoders, and averages weights (Lookahead). ``tiny`` is ours: two small stages.
+rates for the network and for the decoders, and averages weights (Lookahead). ``tiny`` is ours: two small stages. Not
+compared with released code: its decoder is PyTorch's, with which it is compared, and its network torchvision's.
 """
 
 from dataclasses import dataclass

@@ -7,7 +7,8 @@ Deviations: weights start at random, where the paper starts from BERT's. Equatio
 code has one more layer of the detector, ReLUs, and a sixth number of each box, its confidence. [CLS] is a learned
 vector of its own. Positions of words count from 0, not from the last region. There are four token types, which are
 those that the code reads of its six. A mask is drawn for each batch, as in the paper; for each caption in the code.
-There is no question answering. ``tiny`` is ours.
+There is no question answering. ``tiny`` is ours. Not compared with released code: the published code has layers and a
+number of each box that the paper has not.
 """
 
 from collections.abc import Callable

@@ -6,7 +6,7 @@ Deviations: ``tiny`` is ours. All layers learn together by backpropagation from 
 sparse restricted Boltzmann machines, layer by layer, and unrolls them. There is no penalty for sparsity. Units are
 ReLU, the paper's are sigmoids. A modality is one vector, the paper's are windows of frames. Where the paper adds to its
 data a copy of each example with sound alone and one with video alone, ``modality_dropout`` draws: 0.42 gives a third
-each. There may be more than two modalities.
+each. There may be more than two modalities. Not compared with released code: no code was published.
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,8 @@ released no code with it.
 Deviations: ``tiny`` is ours. The input is the concatenation of all modalities; the paper has digits of one picture.
 Numbers are not from 0 to 1, so the decoder is linear and the loss the squared error, one of the paper's two. There is
 one layer; the paper stacks them, each trained on the output of the one before. A missing modality is zeros, and has no
-loss. Weights of both ways are tied, which the paper leaves open.
+loss. Weights of both ways are tied, which the paper leaves open. Not compared with released code: no code was
+published.
 """
 
 from dataclasses import dataclass

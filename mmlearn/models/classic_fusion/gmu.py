@@ -4,7 +4,8 @@ Paper: Arevalo et al. 2017, "Gated Multimodal Units for Information Fusion", ICL
 https://github.com/johnarevalo/gmu-mmimdb.
 
 Deviations: ``tiny`` is ours. The classifier has a hidden layer with ReLU, the paper's has maxout, dropout and batch
-norm. Layers have no bias, as the paper's equations. A missing modality is zeros, and adds nothing.
+norm. Layers have no bias, as the paper's equations. A missing modality is zeros, and adds nothing. Not compared with
+released code: the published code is for another library, and its classifier is another.
 """
 
 from dataclasses import dataclass

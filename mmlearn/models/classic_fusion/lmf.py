@@ -6,7 +6,8 @@ https://github.com/Justin1904/Low-rank-Multimodal-Fusion.
 Deviations: ``tiny`` is ours. A modality is one vector, and its network one layer; the paper reads words by an LSTM and
 has three layers for others, with dropout. All parts of the sum over ranks weigh 1, as in the paper's equations; the
 official code learns a weight for each. Factors start so that outputs are about as large as features. A missing modality
-is a 0 in each feature and keeps its 1.
+is a 0 in each feature and keeps its 1. Not compared with released code: the code weighs the sum over ranks, and ours
+follows the paper; it is compared with the whole tensor.
 """
 
 from dataclasses import dataclass

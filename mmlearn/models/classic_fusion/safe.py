@@ -7,7 +7,8 @@ Deviations: ``tiny`` is ours. The paper turns a picture into a sentence by a tra
 Text-CNN; here convolutions read the pixels, followed by the same maximum over positions and the same last layer, and
 all of it learns. Texts are one sentence, the paper's have a headline and a body. There is no dropout. Both losses weigh
 the same; in the official code 0.6 and 0.4. False are pairs in which a picture has another one's text, so that the text
-alone gives nothing away. Words start at random.
+alone gives nothing away. Words start at random. Not compared with released code: the code reads a picture as a sentence
+that a captioner wrote.
 """
 
 from dataclasses import dataclass

@@ -4,8 +4,9 @@ Paper: Zadeh et al. 2017, "Tensor Fusion Network for Multimodal Sentiment Analys
 https://github.com/A2Zadeh/TensorFusionNetwork.
 
 Deviations: ``tiny`` is ours. A modality is one vector, and its network one layer; the paper reads words by an LSTM and
-has three layers each for sound and video, with dropout. The network after the product has one hidden layer, the
-paper's has two. A missing modality is a 0 in each feature and keeps its 1, so that products of the others stay.
+has three layers each for sound and video, with dropout. The network after the product has one hidden layer, the paper's
+has two. A missing modality is a 0 in each feature and keeps its 1, so that products of the others stay. Not compared
+with released code: its encoders are others; the product is compared with every product by itself.
 """
 
 from dataclasses import dataclass

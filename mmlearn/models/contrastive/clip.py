@@ -5,7 +5,7 @@ Official code: https://github.com/openai/CLIP.
 
 Deviations: of the image towers of the paper only the vision transformer is here. ``tiny`` is ours: it has no class
 token and takes each feature's maximum over the patches, because a class token needs several times as many steps to
-learn where to attend, and because the similarity then is a sum over patches (:meth:`CLIP.contributions`).
+learn where to attend, and because the similarity then divides among the patches (:meth:`CLIP.contributions`).
 ``tiny-conv``, for small pictures of real things, reads its patches by convolutions (Xiao et al. 2021).
 """
 
@@ -30,9 +30,9 @@ class CLIPConfig(Config):
     image: ImageEncoderConfig = ImageEncoderConfig(embedding_norm=True, activation="quick_gelu", patch_size=32)
     text: TextEncoderConfig = TextEncoderConfig(activation="quick_gelu")
     embedding_width: int = 512
-    pooling: str = "class"  # the image embedding is of its class token, or the "max" over its patches
+    pooling: str = "class"  # the image embedding is that of the class token, or the "max" over all patches
     temperature: float = 0.07  # at the start; the model learns its own
-    end_token: int | None = None  # whose state is the text; None: of the highest token id, as in OpenAI's code
+    end_token: int | None = None  # the id whose state represents the text; None: the highest id in each text
 
     PRESETS = {
         "tiny": TINY,
@@ -54,11 +54,12 @@ class CLIPOutput(NamedTuple):
 
 
 class CLIP(nn.Module):
-    """An image encoder read at its class token, a causal text encoder read at its end token, projected and normalised.
+    """The image embedding comes from the class token, or from the maximum over patches; the text embedding from the end
+    token. Both are projected and brought to unit length.
 
-    ``mask`` is True where a token is real; it may be left out, because causal attention never sees past the end token.
-    A text without the ``end_token`` that is set is read at its first token, as in the published code. Raises
-    ``ValueError`` for an unknown pooling, or one that does not go with ``class_token``.
+    The encoders normalise what they return. ``mask`` is True where a token is real; it may be left out, because causal
+    attention never sees past the end token. A text without the ``end_token`` that is set is read at its first token, as
+    in the published code. Raises ``ValueError`` for an unknown pooling, or one that does not go with ``class_token``.
     """
 
     def __init__(self, config: CLIPConfig):
@@ -70,7 +71,9 @@ class CLIP(nn.Module):
         self.text_encoder = TextEncoder(config.text)
         self.image_projection = nn.Linear(config.image.width, config.embedding_width, bias=False)
         self.text_projection = nn.Linear(config.text.width, config.embedding_width, bias=False)
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / config.temperature)))  # ln(1/τ)
+        self.logit_scale = nn.Parameter(
+            torch.tensor(math.log(1 / config.temperature))
+        )  # ln(1/τ): exp keeps 1/τ positive
         nn.init.normal_(self.image_projection.weight, std=config.image.width**-0.5)
         nn.init.normal_(self.text_projection.weight, std=config.text.width**-0.5)
 
@@ -82,7 +85,7 @@ class CLIP(nn.Module):
         return F.normalize(patches.amax(1), dim=-1)
 
     def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
-        end = self.config.end_token
+        end = self.config.end_token  # in OpenAI's vocabulary the end token has the highest id
         position = tokens.argmax(-1) if end is None else (tokens == end).int().argmax(-1)  # (b,)
         end_state = self.text_encoder.read(tokens, position, mask)  # (b, width)
         return F.normalize(self.text_projection(end_state), dim=-1)
@@ -114,8 +117,15 @@ class CLIP(nn.Module):
         return torch.zeros_like(features[..., 0]).scatter_add(1, patch, products)  # (b, p)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """InfoNCE over the batch of all processes. With ``caption_id`` in the batch, repeated captions all count."""
+        r"""ITC, the image–text contrastive loss: InfoNCE over the batch of all processes.
+
+        .. math:: \ell = -\frac{1}{2b} \sum_i \left[\log \mathrm{softmax}_j(s\, u_i^\top v_j)\big|_{j=i}
+           + \log \mathrm{softmax}_j(s\, v_i^\top u_j)\big|_{j=i}\right]
+
+        With ``caption_id`` in the batch, every text that equals a row's own is a positive, with an equal share.
+        """
         output = self(batch["image"], batch["tokens"], batch.get("mask"))
+        # Of several processes each computes its own rows of the (all, all) logits; gradients flow through the gather.
         image, text = gather(output.image_embedding), gather(output.text_embedding)  # (all, d) each
         rows = own_rows(output.image_embedding)
         positives = gathered_positives(batch.get("caption_id"))
@@ -123,5 +133,5 @@ class CLIP(nn.Module):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Keep logits at most a hundredfold cosine, for stability. Source: section 2.5."""
+        """Clamp the logit scale to at most 100, for stability. Source: section 2.5."""
         self.logit_scale.clamp_(max=math.log(100))

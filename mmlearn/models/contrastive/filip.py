@@ -4,7 +4,8 @@ Paper: Yao et al. 2022, "FILIP: Fine-grained Interactive Language-Image Pre-Trai
 
 Deviations: all tokens take part (the paper exchanges the 25 % with the highest similarity between GPUs, in half
 precision, to save communication); captions are not augmented with back-translation; there is no class token, only
-patches; ``tiny`` is ours, and starts colder, because a mean over words differs less from pair to pair.
+patches; ``tiny`` is ours, and starts colder, because a mean over words differs less from pair to pair. Not compared
+with released code: no code was published.
 """
 
 import math

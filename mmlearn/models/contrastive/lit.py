@@ -5,7 +5,8 @@ Official code: https://github.com/google-research/big_vision (``proj/image_text`
 
 Deviations: the text tower is CLIP's, with its vocabulary and causal mask, where the paper also tries BERT's. ``tiny``
 and ``base`` are ours, and the recipe locks MobileNetV2: the released LiT-B16B has a ViT for images, BERT-base for
-texts, read at its first token, and a linear layer for images as well.
+texts, read at its first token, and a linear layer for images as well. Not compared with released code: the text tower
+is CLIP's here; both towers are compared in CLIP and ViT.
 """
 
 import math

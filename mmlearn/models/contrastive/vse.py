@@ -5,7 +5,8 @@ Official code: https://github.com/fartashf/vsepp.
 
 Deviations: pictures are read by MobileNetV2, which never learns, where the paper has a VGG-19 or a ResNet-152 and also
 fine-tunes them. As in the official code, the last state of the GRU is the caption, with no projection behind it.
-``tiny`` and ``base`` are ours; the sizes of ``base`` are the paper's.
+``tiny`` and ``base`` are ours; the sizes of ``base`` are the paper's. Not compared with released code: its picture
+network is another; its GRU is PyTorch's, and its loss is compared with loops.
 """
 
 from dataclasses import dataclass

@@ -9,7 +9,8 @@ paper by nearest-neighbour upsampling and gated convolutions. Discriminators hav
 initialisation. The unconditional and the conditional half of a loss have equal weights, as in the paper; discriminators
 also see mismatched texts, as in the official code. DAMSM is the mean of both directions; in the paper their sum.
 Discriminators read the sentence of the text encoder, as in the official code. ``tiny`` is ours; the default
-configuration has the paper's sizes of images, words and condition.
+configuration has the paper's sizes of images, words and condition. Not compared with released code: its readers and its
+way to paint are others; DAMSM is compared with its equations.
 """
 
 from dataclasses import dataclass

@@ -9,7 +9,8 @@ paper over classes. The discriminator has no batch norms, so that images do not 
 initialisation; in the official code normal weights of 0.02. AdamW has no momentum (β₁ = 0), in the paper 0.5, because
 that did better on small scenes. The mismatched text of an image, and the other end of an interpolation, is the next one
 in the batch that differs. ``tiny`` is ours; the default configuration has the paper's sizes of images, noise and
-channels.
+channels. Not compared with released code: the published code is for another library, and its reader of captions is
+another.
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,8 @@ Official code, without pretraining: https://github.com/PaddlePaddle/ERNIE/tree/r
 Deviations: those of :mod:`~mmlearn.models.fusion.vilbert`, and ``tiny``. Each batch serves either ViLBERT's objectives,
 or one role of the scene graph with pairs that match and no region masked. The graph comes from the phrases of scenes
 (:class:`~mmlearn.data.fields.graphs.GraphTokens`), in the paper from a parser of English. Weights start at random, in
-the paper those of words start from ERNIE 2.0. Of the official presets only base is here.
+the paper those of words start from ERNIE 2.0. Of the official presets only base is here. Not compared with released
+code: no code of its pretraining was published; ViLBERT, whose streams it has, is compared.
 """
 
 from dataclasses import dataclass

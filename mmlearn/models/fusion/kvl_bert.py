@@ -6,10 +6,11 @@ Liu et al. 2020, "K-BERT: Enabling Language Representation with Knowledge Graph"
 https://github.com/autoliuweijie/K-BERT.
 
 Deviations: those of :mod:`~mmlearn.models.fusion.vl_bert`, and ``tiny``. The paper takes over VL-BERT's weights, and
-learns with knowledge the answers and rationales of one data set (VCR) alone; here knowledge is there from the start,
-in pretraining, and any task is learned by :class:`~mmlearn.models.fusion.finetune.FineTuned`. Knowledge comes from a
-few lines below, not from ConceptNet, and its words have the vectors of all words. What is known of a masked word is
-hidden with it. All triples of a word are taken.
+learns with knowledge the answers and rationales of one data set (VCR) alone; here knowledge is there from the start, in
+pretraining, and any task is learned by :class:`~mmlearn.models.fusion.finetune.FineTuned`. Knowledge comes from a few
+lines below, not from ConceptNet, and its words have the vectors of all words. What is known of a masked word is hidden
+with it. All triples of a word are taken. Not compared with released code: no code was published; VL-BERT, which it is
+without knowledge, is compared.
 """
 
 from dataclasses import dataclass

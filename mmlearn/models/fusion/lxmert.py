@@ -96,8 +96,8 @@ class CrossModalityLayer(nn.Module):
 
     def __init__(self, config: LXMERTConfig):
         super().__init__()
-        of_weights = config.dropout if config.attention_dropout is None else config.attention_dropout
-        self.cross_attention = Attention(config.width, config.num_heads, dropout=of_weights)
+        attention_dropout = config.dropout if config.attention_dropout is None else config.attention_dropout
+        self.cross_attention = Attention(config.width, config.num_heads, dropout=attention_dropout)
         self.cross_norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
         self.dropout = nn.Dropout(config.dropout)
         self.language = TransformerBlock(config)

@@ -7,7 +7,8 @@ Deviations: ``tiny`` is ours, with a few convolutions for a backbone. Weights st
 from BERT and from a network trained on ImageNet; both load here under their own names. A linear layer brings features
 to BERT's width, and its bias is the semantic embedding, which all pixels share. ``x152`` has 32 groups of 4 channels.
 One optimiser trains everything; the paper has SGD for the backbone and AdamW for the rest. All losses whose labels a
-batch has are computed in one pass.
+batch has are computed in one pass. Not compared with released code: no code was published; its BERT and its ResNet take
+published weights.
 """
 
 from collections import OrderedDict

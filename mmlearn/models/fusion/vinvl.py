@@ -6,7 +6,8 @@ Official code: https://github.com/microsoft/Oscar, of which ``oscar/run_oscarplu
 Deviations: those of OSCAR. The paper's larger detector is not here, because regions come from the data. Captions and
 questions have batches of their own, in equal shares. Wrong words are a caption for a caption and a question for a
 question, and so are wrong tags and answers; the code may take either. As in the code's script, projected regions are
-normalised, and classes are numbered so: 0 whole, 1 wrong tags, 2 wrong words.
+normalised, and classes are numbered so: 0 whole, 1 wrong tags, 2 wrong words. Not compared with released code: OSCAR
+with a norm and a class more, which are compared there.
 """
 
 from dataclasses import dataclass

@@ -6,6 +6,7 @@ https://github.com/facebookresearch/metaseq, ``cm3_dataset``.
 Deviations: a document is a caption and one image, not a page of the web with its markup. Spans are at most three and
 may be none, as in the official code; in the paper they are one to sixteen. An end follows each span, as in the official
 code. The codec is our VQ-VAE, in the paper a VQGAN that makes 256 codes of an image. ``tiny`` and ``base`` are ours.
+Not compared with released code: its codec and its texts are others; what it moves is compared with the published rule.
 """
 
 from collections.abc import Callable

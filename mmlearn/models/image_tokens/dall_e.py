@@ -4,8 +4,9 @@ Paper: Ramesh et al. 2021, "Zero-Shot Text-to-Image Generation". Official code, 
 https://github.com/openai/DALL-E.
 
 Deviations: every code sees all tokens before it; in the paper most layers see a row, a column or a neighbourhood. Words
-and codes start and learn alike, without the paper's scaling of gradients for 16-bit floats. Padding is not
-predicted. Any codec fits that has ``encode``, ``decode`` and a grid of as many codes. ``tiny`` and ``base`` are ours.
+and codes start and learn alike, without the paper's scaling of gradients for 16-bit floats. Padding is not predicted.
+Any codec fits that has ``encode``, ``decode`` and a grid of as many codes. ``tiny`` and ``base`` are ours. Not compared
+with released code: no code of the transformer was published.
 """
 
 from collections.abc import Callable

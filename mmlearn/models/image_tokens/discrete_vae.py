@@ -6,7 +6,8 @@ https://github.com/openai/DALL-E.
 Deviations: encoder and decoder are those of VQ-VAE (:mod:`mmlearn.models.image_tokens.autoencoder`), not the deeper
 bottleneck networks of the official code. The decoder reads entries of 64 numbers, there 128. The scale of the Laplace
 distribution has a minimum, e⁻⁵ by default (``least_log_scale``). ``tiny`` and ``base`` are ours; ``base`` has the
-paper's codes and schedules.
+paper's codes and schedules. Not compared with released code: the released networks are deeper, and their weights are
+pickled.
 """
 
 import math

@@ -6,8 +6,9 @@ Paper: van den Oord et al. 2017, "Neural Discrete Representation Learning". Offi
 Deviations: entries are moving averages, as in the paper's appendix A.1; its experiments let them learn by their
 gradient, as ``decay`` 0 does. Averages of a codebook start at one choice of each entry, where the official code starts
 at none and corrects for it, and they are not smoothed. Entries begin as vectors of the first batch, and those that
-nothing chooses restart, as in Jukebox (Dhariwal et al. 2020), unless ``restart_threshold`` is 0. The
-residual blocks are as wide inside as outside. ``tiny`` and ``base`` are ours.
+nothing chooses restart, as in Jukebox (Dhariwal et al. 2020), unless ``restart_threshold`` is 0. The residual blocks
+are as wide inside as outside. ``tiny`` and ``base`` are ours. Not compared with released code: the published code is
+for another library, and blocks and averages start differently here.
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,8 @@ Official code: https://github.com/microsoft/M3P.
 Deviations: weights start at random; the paper starts from XLM-R. There are two languages, and the translation of a
 caption is the dictionary; the paper has 50, and dictionaries of words. A word is translated with probability 0.5. xMLM
 reads captions and translations, each alone, where the paper has texts of Wikipedia. All masked regions become zeros;
-the official code keeps one in ten as it is. ``tiny`` is ours.
+the official code keeps one in ten as it is. ``tiny`` is ours. Not compared with released code: its texts are XLM-R's,
+which is compared; heads of its published code are many, and ours follow the paper.
 """
 
 from dataclasses import dataclass

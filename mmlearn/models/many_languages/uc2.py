@@ -7,7 +7,8 @@ Deviations: weights start at random; the paper starts from XLM-R. There are two 
 MLM and ITM read are in the second one; the paper has six. MRTM names regions in the language of the captions, by the
 last token of a class; in the official code a caption may be in any language, and one of the class's tokens is drawn.
 Words are always masked together with their translation, in both languages, where the code does so in half of the rows.
-A translation begins without a start token, where the code has a second end token. ``tiny`` is ours.
+A translation begins without a start token, where the code has a second end token. ``tiny`` is ours. Not compared with
+released code: its one stream is UNITER's and its texts are XLM-R's, which are compared.
 """
 
 from dataclasses import dataclass

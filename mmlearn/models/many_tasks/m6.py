@@ -7,7 +7,7 @@ Deviations: only the ideas of the papers are used, and no sizes, so that every n
 projected, where the paper takes features of a convolutional network. A token goes to its most likely expert, however
 many choose the same: experts have no capacity, no token is dropped, and no noise is added. Words may be of any
 language; the paper's are Chinese. Locations and image codes are in the same vocabulary, for the tasks of scenes. Texts
-alone are learned as BART's are: from a masked caption.
+alone are learned as BART's are: from a masked caption. Not compared with released code: no code was published.
 """
 
 from dataclasses import dataclass

@@ -9,7 +9,8 @@ Features of the image are normed once more before that, and its positions start 
 features, and those of a row or of a column have half of their features in common. Codes are those of any function of
 images, by default of colours of patches, where theirs are of a VQGAN. There are five of the paper's eight tasks, with
 the first instructions of its code and one more of ours. ``tiny`` is ours; ``base`` and ``large`` have the paper's
-widths and depths, with these deviations.
+widths and depths, with these deviations. Not compared with released code: its norms, its positions and its codes are
+others.
 """
 
 from dataclasses import dataclass, replace

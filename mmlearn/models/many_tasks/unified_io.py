@@ -8,7 +8,8 @@ rows and columns, and attention scores of positions alone. A target is of words 
 own position; the code writes words first and then an image. A box is left, top, right, bottom; the code has top first.
 Codes are those of any function of images, by default of colours of patches, where theirs are of a VQGAN. There are five
 tasks; the paper has more than 80 data sets. All weights start at random, where theirs come from T5. ``tiny`` is ours;
-``small`` to ``xl`` have the code's widths and depths, with these deviations.
+``small`` to ``xl`` have the code's widths and depths, with these deviations. Not compared with released code: the
+published code is for another library, and its scores know more of positions.
 """
 
 from dataclasses import dataclass

@@ -8,7 +8,8 @@ relation that is stated. The paper has seven on eight data sets. Answers are cla
 a binary classification for each. The decoder attends to all tokens of a text; the code has only the first one for some
 tasks. The backbone's last stage is not dilated, attributes of objects are not predicted, and all weights start at
 random. Each batch serves one task, all with equal probability. ``tiny`` is ours; ``shared`` has the paper's sizes and
-the heads of these tasks.
+the heads of these tasks. Not compared with released code: its tasks and heads are others; DETR, on which it stands, is
+compared.
 """
 
 from dataclasses import dataclass

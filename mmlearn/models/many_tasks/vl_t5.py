@@ -6,7 +6,8 @@ https://github.com/j-min/VL-T5.
 Deviations: the vocabulary of words is that of the data, and after it comes a token for each region, as in the code.
 Tasks are captions, questions, the region that a phrase refers to, and the name of a region; the paper also fills gaps
 of captions and finds wrong captions. All weights start at random, where the paper's come from T5. Boxes are left, top,
-right, bottom; the code has left, right, top, bottom. ``tiny`` is ours; ``base`` has the paper's sizes.
+right, bottom; the code has left, right, top, bottom. ``tiny`` is ours; ``base`` has the paper's sizes. Not compared
+with released code: its released weights are pickled; T5's blocks, of which it is made, are compared.
 """
 
 from collections.abc import Callable

@@ -8,7 +8,7 @@ Deviations: ``tiny`` is ours. GridEncoder of the picture are read by layers that
 regions of a frozen detector. Words have vectors that learn, the paper's begin as GloVe. One answer is right, learned by
 cross-entropy; the paper learns soft scores by binary cross-entropy. How much each modality counts in the fusion is a
 softmax over two scores of both vectors together: the paper says that it is learned and dynamic, and we had no code to
-compare with.
+compare with. Not compared with released code: no code was published that we found.
 """
 
 from dataclasses import dataclass

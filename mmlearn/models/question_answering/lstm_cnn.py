@@ -5,7 +5,8 @@ Official code: https://github.com/GT-Vision-Lab/VQA_LSTM_CNN.
 
 Deviations: ``tiny`` is ours. The picture is read by a small convolutional network that learns along, where the paper
 takes the last hidden layer of a frozen VGG-16. The question is what both LSTMs' outputs end with, without their cells.
-``tiny`` does not bring the picture's features to unit length (the paper's "I" without "norm").
+``tiny`` does not bring the picture's features to unit length (the paper's "I" without "norm"). Not compared with
+released code: the published code is for another library; its picture network is another.
 """
 
 from dataclasses import dataclass

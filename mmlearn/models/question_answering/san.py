@@ -5,7 +5,8 @@ Official code: https://github.com/zcyang/imageqa-san.
 
 Deviations: ``tiny`` is ours. Cells are encoded by two trained layers that do not see neighbours, plus a learned
 position, where the paper takes the last pooling layer of a frozen VGG-19. The question is read by an LSTM; the paper
-also tries a convolutional network. The bias of a score is left out, because the softmax cancels it.
+also tries a convolutional network. The bias of a score is left out, because the softmax cancels it. Not compared with
+released code: the published code is for another library; its picture network is another.
 """
 
 from dataclasses import dataclass

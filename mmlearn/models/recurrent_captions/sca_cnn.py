@@ -7,7 +7,8 @@ Deviations: weights of positions and of channels are multiplied by their number,
 network is a residual one that starts at random and is trained with all else, where the paper's was pretrained on
 ImageNet. The last map enters the LSTM as its mean over positions, so that positions are pooled by their weights; two
 more channels hold the coordinates of a position, which small networks do not know otherwise. There is no dropout.
-``tiny`` and ``base`` are ours; 512 features of attention and two layers are the paper's.
+``tiny`` and ``base`` are ours; 512 features of attention and two layers are the paper's. Not compared with released
+code: the published code is for another library, and its picture network is another.
 """
 
 from dataclasses import dataclass

@@ -8,7 +8,7 @@ frozen. The n-gram weights of the reward are by default those of the batch's ref
 training captions, which ``CIDErReward`` of the recipe takes. The end token counts as a word, as in Luo's code, so that
 captions do not break off. Features have two more channels with the coordinates of a position, because small networks do
 not know them otherwise. There is no scheduled sampling, no curriculum over words, and no dropout. ``tiny`` and ``base``
-are ours; the features of ``base`` are the paper's 512.
+are ours; the features of ``base`` are the paper's 512. Not compared with released code: no code was published.
 """
 
 from collections.abc import Callable, Sequence

@@ -6,7 +6,8 @@ https://github.com/tensorflow/models/tree/archive/research/im2txt.
 Deviations: the network is a residual one that starts at random and is trained with all else; the paper's is an
 Inception network that was pretrained on ImageNet. There is no dropout, captions are not written by an ensemble, and a
 loss is the mean over words, not the sum over a caption. Optimiser and rates are those of our loop. ``tiny`` and
-``base`` are ours; the LSTM of ``base`` has the paper's 512 features.
+``base`` are ours; the LSTM of ``base`` has the paper's 512 features. Not compared with released code: the published
+code is for another library, and its picture network is another.
 """
 
 from dataclasses import dataclass

@@ -2,7 +2,8 @@
 
 Paper: Panda et al. 2021, "Shuffled-token Detection for Refining Pre-trained RoBERTa". No official code.
 
-Deviations: tokens are shuffled, in the paper words, which may have several tokens. ``tiny`` is ours.
+Deviations: tokens are shuffled, in the paper words, which may have several tokens. ``tiny`` is ours. Not compared with
+released code: no code was published; RoBERTa, which it is, is compared.
 """
 
 from dataclasses import dataclass

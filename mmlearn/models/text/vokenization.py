@@ -7,7 +7,8 @@ Deviations: the vokenizer's BERT is trained as well, because it starts at random
 and stays as it is. The recipe's picture network is MobileNetV2, where the code has a ResNeXt-101. All wrong pictures of
 a batch count, and none is drawn. Vokens are the last pictures that the first stage has seen, and before it random
 numbers; the paper takes 50,000 of Visual Genome. Vokenizer and language model have one vocabulary, and start and end of
-a text have vokens as well. One layer predicts vokens, as in the paper; the code has one more. ``tiny`` is ours.
+a text have vokens as well. One layer predicts vokens, as in the paper; the code has one more. ``tiny`` is ours. Not
+compared with released code: both of its BERTs start at random, and BERT is compared; its picture network is another.
 """
 
 from dataclasses import dataclass

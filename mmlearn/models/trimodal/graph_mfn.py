@@ -3,10 +3,10 @@ r"""Graph-MFN: a graph of all combinations of words, sound and video, whose edge
 Paper: Zadeh et al. 2018, "Multimodal Language Analysis in the Wild: CMU-MOSEI Dataset and Interpretable Dynamic Fusion
 Graph". Official code: https://github.com/A2Zadeh/CMU-MultimodalSDK (mmmodelsdk).
 
-Deviations: ``tiny`` is ours. The paper aligns sound and video with words by their times; here each sequence is
-cut into ``steps`` parts of equal length, and each part is the mean of its elements. Words are looked up in a table that
-learns. The network of a vertex is one layer with tanh, those of the gates too. Scores are learned by their absolute
-distance, classes by cross-entropy.
+Deviations: ``tiny`` is ours. The paper aligns sound and video with words by their times; here each sequence is cut into
+``steps`` parts of equal length, and each part is the mean of its elements. Words are looked up in a table that learns.
+The network of a vertex is one layer with tanh, those of the gates too. Scores are learned by their absolute distance,
+classes by cross-entropy. Not compared with released code: the code's networks of vertices and gates are deeper.
 """
 
 from dataclasses import dataclass

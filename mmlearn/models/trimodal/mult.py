@@ -3,16 +3,16 @@ r"""MulT: each of three unaligned sequences attends to each of the others.
 Paper: Tsai et al. 2019, "Multimodal Transformer for Unaligned Multimodal Language Sequences", ACL.
 Official code: https://github.com/yaohungt/Multimodal-Transformer.
 
-Deviations: ``tiny`` is ours. Words have learned embeddings, where the paper has fixed GloVe vectors.
-Sequences have masks: a convolution reads zeros where there is padding, padding is never attended to, and a sequence is
-summarised by its last real element. Residual paths carry unnormalised features, as in the official code; equation 4 of
-the paper writes LN there as well. As in equation 2, and not in the code, features are not multiplied by √d before their
-positions are added, and memories get no positions a second time. Positions are those of Vaswani et al. 2017; the code
-counts from 1, and has all sines before all cosines and another longest period. ``MOSEI`` has the sizes of the official
-code, which are its defaults; the paper's table has others, and ranges of kernel sizes. Every element attends to all
-others; the code masks later ones by default. There is one ``dropout``; the paper has one for each layer. Labels that
-are classes are learned by cross-entropy, as in the paper, and scores by their absolute distance, as in the official
-code.
+Deviations: ``tiny`` is ours. Words have learned embeddings, where the paper has fixed GloVe vectors. Sequences have
+masks: a convolution reads zeros where there is padding, padding is never attended to, and a sequence is summarised by
+its last real element. Residual paths carry unnormalised features, as in the official code; equation 4 of the paper
+writes LN there as well. As in equation 2, and not in the code, features are not multiplied by √d before their positions
+are added, and memories get no positions a second time. Positions are those of Vaswani et al. 2017; the code counts from
+1, and has all sines before all cosines and another longest period. ``MOSEI`` has the sizes of the official code, which
+are its defaults; the paper's table has others, and ranges of kernel sizes. Every element attends to all others; the
+code masks later ones by default. There is one ``dropout``; the paper has one for each layer. Labels that are classes
+are learned by cross-entropy, as in the paper, and scores by their absolute distance, as in the official code. Not
+compared with released code: the code scales features and hides what comes later, and ours follows the paper.
 """
 
 from collections.abc import Callable, Sequence

@@ -3,9 +3,9 @@ r"""VATT: raw video, raw sound and text, each with its own tokenisation, through
 Paper: Akbari et al. 2021, "VATT: Transformers for Multimodal Self-Supervised Learning from Raw Video, Audio and Text",
 NeurIPS. Official code: https://github.com/google-research/google-research/tree/master/vatt.
 
-Deviations: ``tiny`` and ``tiny-agnostic`` are ours; they also pool a tower by the maximum over its real tokens,
-because an aggregation token needs many more steps to learn what to attend to. Texts have learned positions; the paper's
-have none, but a learned relative bias in the attention of the first block, as in T5. Words have vectors as wide as the
+Deviations: ``tiny`` and ``tiny-agnostic`` are ours; they also pool a tower by the maximum over its real tokens, because
+an aggregation token needs many more steps to learn what to attend to. Texts have learned positions; the paper's have
+none, but a learned relative bias in the attention of the first block, as in T5. Words have vectors as wide as the
 tower, which learn; the official code has 300 fixed numbers of word2vec for each, and projects them, and its tower has
 no biases in attention and MLP. As in the paper a batch norm follows every linear layer of the heads; the code has none
 for sound and text, and a ReLU before it takes videos to texts. So ``base-base-small`` has 227M parameters, for which
@@ -16,7 +16,8 @@ shared backbone. Padding of video and sound is masked, and DropToken takes the s
 picture counts as a static video, as it does where the paper is fine-tuned on pictures. Sound may be at any rate; the
 published presets count samples at 48 kHz. Batch norms know the rows of their own process only, and of these only rows
 in which something is real. In the denominator of both losses a video's own pairs count once, as in the paper; in the
-code's asymmetric loss twice. Texts that are equal in a batch (``caption_id``) are no negatives of each other.
+code's asymmetric loss twice. Texts that are equal in a batch (``caption_id``) are no negatives of each other. Not
+compared with released code: words, heads and positions of texts are others.
 """
 
 from dataclasses import dataclass

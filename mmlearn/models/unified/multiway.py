@@ -7,11 +7,12 @@ Official code: https://github.com/microsoft/unilm/tree/master/vlmo and https://g
 Deviations: ``tiny`` is ours. Blocks have neither the scales nor the relative positions of VLMo's, but a bias of keys,
 and start scaled by width and depth; no block is dropped. Norms are of one modality where MLPs are, as in VLMo; in
 BEiT-3 those of attention are, too. Codes of patches are data: the recipe takes k-means of colours
-(:class:`~mmlearn.data.fields.PatchCodes`). Half of the pairs are wrong and drawn evenly; in VLMo's code each pair has
-a wrong picture and a wrong text, and those that look right are likelier. Words are masked token by token, there whole,
+(:class:`~mmlearn.data.fields.PatchCodes`). Half of the pairs are wrong and drawn evenly; in VLMo's code each pair has a
+wrong picture and a wrong text, and those that look right are likelier. Words are masked token by token, there whole,
 and all losses weigh the same, there MLM of pairs a quarter. In the contrast each modality passes its own experts in all
 blocks; VLMo's code adds a second contrast after the experts of pairs. BEiT-3's masked data modelling is a stage of its
-own, to be taken in place of the third; it masks as many words of pairs as of texts.
+own, to be taken in place of the third; it masks as many words of pairs as of texts. Not compared with released code:
+the papers' blocks have scales and relative positions as well.
 """
 
 from collections.abc import Callable

@@ -3,13 +3,14 @@
 Paper: Li et al. 2021, "Towards a Unified Foundation Model: Jointly Pre-Training Transformers on Unpaired Images and
 Text". No code was published.
 
-Deviations: ``tiny`` is ours. Pictures have no labels here: codes of masked patches are predicted, as by their
-teacher; in the paper the teachers are BERT and a ViT. Ours are pre-norm transformers of the student's sizes. The paper
-masks gradients; the rule of the mask is ours and nobody has compared it with the paper's. It is the iterative pruning
-of lottery tickets: text owns all weights but the smallest, and in each of ``mask_rounds`` rounds loses the smallest
-that it still has, until ``text_share`` is left. The weight of distillation and its temperature are our choice, too.
-Embeddings and heads belong to one modality and need no mask; norms and biases learn from both. In evaluation nothing
-is masked. The recipe takes texts and pictures of the same samples, and never joins them.
+Deviations: ``tiny`` is ours. Pictures have no labels here: codes of masked patches are predicted, as by their teacher;
+in the paper the teachers are BERT and a ViT. Ours are pre-norm transformers of the student's sizes. The paper masks
+gradients; the rule of the mask is ours and nobody has compared it with the paper's. It is the iterative pruning of
+lottery tickets: text owns all weights but the smallest, and in each of ``mask_rounds`` rounds loses the smallest that
+it still has, until ``text_share`` is left. The weight of distillation and its temperature are our choice, too.
+Embeddings and heads belong to one modality and need no mask; norms and biases learn from both. In evaluation nothing is
+masked. The recipe takes texts and pictures of the same samples, and never joins them. Not compared with released code:
+no code was published.
 """
 
 from dataclasses import dataclass
