@@ -4,6 +4,7 @@ Source: Devlin et al. 2019 (BERT), section 3 and figure 2, and the official code
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,9 @@ class BERTEncoderConfig(TransformerConfig):
 
 
 # For two CPU cores. Systems that grew out of BERT change some of it and add their own.
-TINY_BERT = dict(vocab_size=512, max_length=32, width=64, depth=3, num_heads=4, dropout=0.0, initial_std=0.125)
+TINY_BERT: dict[str, Any] = dict(
+    vocab_size=512, max_length=32, width=64, depth=3, num_heads=4, dropout=0.0, initial_std=0.125
+)
 
 
 class BERTEmbedding(TextEmbedding):

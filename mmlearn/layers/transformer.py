@@ -67,13 +67,13 @@ class TransformerBlock(nn.Module):
         self.norm_first = config.norm_first
         attention_dropout = dropout if config.attention_dropout is None else config.attention_dropout
         self.attention = Attention(width, num_heads, dropout=attention_dropout)
-        self.attention_norm = nn.LayerNorm(width, eps=epsilon)
+        self.attention_norm: nn.Module = nn.LayerNorm(width, eps=epsilon)
         self.cross_attention = None
         if context_width is not None:
             self.cross_attention = Attention(width, num_heads, context_width=context_width, dropout=attention_dropout)
-            self.cross_attention_norm = nn.LayerNorm(width, eps=epsilon)
-        self.mlp = MLP(width, config.mlp_width, config.activation)
-        self.mlp_norm = nn.LayerNorm(width, eps=epsilon)
+            self.cross_attention_norm: nn.Module = nn.LayerNorm(width, eps=epsilon)
+        self.mlp: nn.Module = MLP(width, config.mlp_width, config.activation)
+        self.mlp_norm: nn.Module = nn.LayerNorm(width, eps=epsilon)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -122,7 +122,7 @@ class Transformer(nn.Module):
         )
         self.reset_parameters(config.width, config.depth)
 
-    def reset_parameters(self, width: int, depth: int) -> None:
+    def reset_parameters(self: nn.Module, width: int, depth: int) -> None:
         branch_std = width**-0.5 * (2 * depth) ** -0.5  # 2 · depth branches add up on the residual path
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):

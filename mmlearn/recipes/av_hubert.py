@@ -14,15 +14,15 @@ from mmlearn.recipes import Objective, Recipe, ln
 
 def masked_cluster_accuracy(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
     """How many clusters of frames are predicted whose sound or picture is masked. Chance: always the commonest."""
-    guess, label = [], []
+    guesses, labels = [], []
     for batch in run.batches(samples):
         streams = [batch[name] for name in ("video", "mel", "video_mask", "mel_mask")]
         real = run.system.frame_mask(*streams)
         draws = run.system.draw(real)
         masked = (draws.audio_masked | draws.video_masked) & real
-        guess.append(run.system(*streams, draws).cluster_logits[masked].argmax(-1))
-        label.append(batch["cluster"][masked])
-    guess, label = join_masked_frames(guess).cpu(), torch.cat(label).cpu()
+        guesses.append(run.system(*streams, draws).cluster_logits[masked].argmax(-1))
+        labels.append(batch["cluster"][masked])
+    guess, label = join_masked_frames(guesses).cpu(), torch.cat(labels).cpu()
     return {"masked-cluster accuracy": row((guess == label).float().mean(), majority_share(label))}
 
 

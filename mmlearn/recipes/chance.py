@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from mmlearn.data.fields import Batch, size
 from mmlearn.layers.config import Config
 
-Chance = Callable[[Config, Batch], float]
+Chance = Callable[[Any, Batch], float]  # of a system's own configuration
 
 
 def ln(number: int | str, scale: float | str = 1.0) -> Chance:

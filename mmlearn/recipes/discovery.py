@@ -49,6 +49,8 @@ def find_recipe(name: str) -> Recipe:
 @cache
 def _recipe_in(path: Path) -> Recipe:
     spec = spec_from_file_location(f"mmlearn_of_yours.{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is no Python file.")
     module = sys.modules[spec.name] = module_from_spec(spec)
     spec.loader.exec_module(module)
     if not isinstance(getattr(module, "RECIPE", None), Recipe):

@@ -17,13 +17,13 @@ from mmlearn.recipes import Objective, Recipe, ln
 
 def masked_cluster_accuracy(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
     """How many clusters of masked frames are predicted. Chance: always the commonest."""
-    guess, label = [], []
+    guesses, labels = [], []
     for batch in run.batches(samples):
         waveform, mask = batch["waveform"], batch["waveform_mask"]
         masked = run.system.draw(run.system.speech.frame_mask(waveform, mask))
-        guess.append(run.system(waveform, mask, masked).cluster_logits[masked].argmax(-1))
-        label.append(batch["cluster"][masked])
-    guess, label = join_masked_frames(guess).cpu(), torch.cat(label).cpu()
+        guesses.append(run.system(waveform, mask, masked).cluster_logits[masked].argmax(-1))
+        labels.append(batch["cluster"][masked])
+    guess, label = join_masked_frames(guesses).cpu(), torch.cat(labels).cpu()
     return {"masked-cluster accuracy": row((guess == label).float().mean(), majority_share(label))}
 
 

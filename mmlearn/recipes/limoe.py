@@ -18,7 +18,8 @@ def expert_usage(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float 
     Used experts are the exponential of the entropy of choices. An expert is a modality's own if at least 90 % of what
     it gets comes from there, when both weigh the same.
     """
-    config, counts = run.system.config, {"image": 0, "text": 0}
+    config = run.system.config
+    counts: dict[str, Any] = {"image": 0, "text": 0}
     for batch in run.batches(samples):
         last_routings = (
             run.system.read_image(batch["image"])[1][-1],

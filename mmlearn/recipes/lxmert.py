@@ -11,7 +11,7 @@ RECIPE = Recipe(
     LXMERTConfig,
     reads=(Tokens(), Regions()),
     # Questions are masked like captions.
-    learns=(ITM, MLM, replace(MRM, chance=MRM.chance | {"mrfr": None}), replace(VQA, labels=(MaskedTokens(),))),
+    learns=(ITM, MLM, replace(MRM, chance={**MRM.chance, "mrfr": None}), replace(VQA, labels=(MaskedTokens(),))),
     settings={"answers": 0, "region_attributes": 0},
     architecture="""
     words -> language encoder -> cross-modality layers [each stream attends to the other] -> !MLM

@@ -9,7 +9,7 @@ from torch import Tensor
 from mmlearn.data.fields import Patches, VisiblePatches
 from mmlearn.evaluation.measures import row
 from mmlearn.layers import patchify
-from mmlearn.models.vision.mae import MAE, MAEConfig, MAEOutput
+from mmlearn.models.vision.mae import MAE, MAEConfig
 from mmlearn.objectives import hidden_patches, masked_pixels, normalised_patches
 from mmlearn.recipes import Objective, Recipe
 
@@ -25,7 +25,7 @@ def pixels_explained(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, fl
     """How much less wrong hidden pixels are than the mean of their own patch, as a share: 1 is perfect, 0 is chance."""
     batch = run.label(run.plain(samples), VisiblePatches())
 
-    def error(output: MAEOutput, rows: dict[str, Tensor]) -> Tensor:
+    def error(output: Any, rows: dict[str, Tensor]) -> Tensor:
         target = run.system.target(rows["image"])[output.hidden]
         return torch.stack([(output.prediction[output.hidden] - target).square().mean(-1), target.var(-1)], 1)
 

@@ -10,7 +10,7 @@ RECIPE = Recipe(
     MISA,
     MISAConfig,
     reads=READS,
-    learns=replace(TASK, chance=TASK.chance | {"similarity": None, "difference": None, "reconstruction": None}),
+    learns=replace(TASK, chance={**TASK.chance, "similarity": None, "difference": None, "reconstruction": None}),
     architecture="""
     words -> LSTM of words -> shared space -> fusion [transformer] -> !task
     sound -> LSTM of sound -> private spaces -> fusion

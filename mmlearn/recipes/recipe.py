@@ -152,7 +152,7 @@ class Recipe:
     reads: tuple[Field, ...]
     learns: Objective | Task | OneOf | None = None
     stages: tuple[Stage, ...] = ()
-    build: Callable[[Config], nn.Module] | None = None
+    build: Callable[[Any], nn.Module] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     writes: bool = False
     architecture: str = ""
@@ -183,9 +183,10 @@ class Recipe:
     def holds(self) -> tuple[dict[str, str], set[str]]:
         """The entries of a batch with their axes; and those that a batch may lack, because it serves another task."""
         always = {name: axes for item in self.reads for name, axes in item.holds.items()}
-        sometimes = {}
+        sometimes: dict[str, str] = {}
         for one in (one for stage in self.stages for one in stage.objectives().values()):
-            for part in (*one.reads, *one.labels):
+            parts: list[Field | Label] = [*one.reads, *one.labels]
+            for part in parts:
                 sometimes |= part.holds
         optional = {name for item in self.reads for name in item.optional}
         return always | sometimes, optional | sometimes.keys()

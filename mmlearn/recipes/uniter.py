@@ -13,7 +13,7 @@ RECIPE = Recipe(
     learns=OneOf(
         MLM,
         replace(MRM, chance={"mrfr": None, "mrc_kl": uniform_classes}),
-        replace(ITM, chance=ITM.chance | {"wra": None}),
+        replace(ITM, chance={**ITM.chance, "wra": None}),
     ),
     architecture="""
     words -> word embedding -> BERT [one sequence] -> !MLM

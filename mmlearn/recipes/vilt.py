@@ -10,7 +10,7 @@ RECIPE = Recipe(
     ViLT,
     ViLTConfig,
     reads=(Image(), Tokens(words=True)),
-    learns=(replace(ITM, chance=ITM.chance | {"wra": None}), MLM, VQA),
+    learns=(replace(ITM, chance={**ITM.chance, "wra": None}), MLM, VQA),
     architecture="""
     words -> word embedding -> transformer [pre-norm, one sequence] -> !MLM
     image -> patches [one linear layer] -> transformer -> !ITM

@@ -32,7 +32,7 @@ def teacher_accuracy(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, fl
     return rows
 
 
-LABELS = dict(labels=(MaskedTokens(), MaskedPatches()))
+LABELS: dict[str, Any] = dict(labels=(MaskedTokens(), MaskedPatches()))
 RECIPE = Recipe(
     ViTBERT,
     ViTBERTConfig,

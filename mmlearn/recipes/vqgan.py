@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mmlearn.evaluation.measures import Rows, row
 from mmlearn.models.image_tokens.vqgan import VQGAN, VQGANConfig
@@ -13,7 +14,8 @@ from mmlearn.recipes.shared.image_codes import Pixels, reconstruction
 
 def fooling_rate(run: Any, samples: Sequence[Any]) -> Rows:
     """How often a patch is taken for real, of pictures that are and that are painted."""
-    real, painted = [], []
+    real: list[Tensor] = []
+    painted: list[Tensor] = []
     for batch in run.batches(samples):
         for scores, image in ((real, batch["image"]), (painted, run.system(batch["image"]).image)):
             scores.append(run.system.discriminator(image))

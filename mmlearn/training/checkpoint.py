@@ -332,7 +332,8 @@ def _check_state(state: Mapping[int, Mapping[str, Tensor]], parameters: list[Ten
 
 def _random_state() -> dict[str, Tensor]:
     """PyTorch's, CUDA's, NumPy's and Python's generators."""
-    _, keys, position, has_gauss, cached = np.random.get_state()
+    of_numpy: Any = np.random.get_state()  # a tuple; by its stub it may be a dictionary
+    _, keys, position, has_gauss, cached = of_numpy
     version, words, gauss = random.getstate()
     state = {
         "torch": torch.get_rng_state(),

@@ -148,5 +148,5 @@ def check_data(samples: Any, folder: Path, config: Mapping[str, Any]) -> None:
                 broken.append(error)
             else:
                 raise ValueError(f"{other}: {files[index].name or files[index].path} has changed.")
-        for error in broken:
-            part.leave_out(error)
+        for unreadable in broken:
+            part.leave_out(unreadable)

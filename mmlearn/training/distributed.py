@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 import torch.distributed as dist
@@ -28,6 +28,9 @@ from mmlearn.layers import TransformerBlock
 from mmlearn.objectives.all_gather import is_distributed
 from mmlearn.recipes.recipe import OptimizerStep
 from mmlearn.training.optimizers import Muon
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 PATIENCE = timedelta(minutes=10)  # with a process that is there and does not answer
 
@@ -87,7 +90,7 @@ def check_alike(system: nn.Module, given: Mapping[str, Any]) -> None:
     if not is_distributed():
         return
     shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in system.state_dict().items())
-    own = {"model": type(system).__name__}
+    own: dict[str, Any] = {"model": type(system).__name__}
     own |= {name: value for name, value in given.items() if isinstance(value, int | float | str | None)}
     own |= dict(_settings(getattr(system, "config", None), "config."))
     own |= {"shapes of weights with the checksum": hashlib.sha256(shapes.encode()).hexdigest()[:8], "progress": None}
@@ -194,8 +197,9 @@ def share_buffers(system: nn.Module) -> None:
 
 
 def _mean_gradient(parameter: Tensor) -> None:
-    dist.all_reduce(parameter.grad)
-    parameter.grad /= dist.get_world_size()
+    if (gradient := parameter.grad) is not None:
+        dist.all_reduce(gradient)
+        gradient /= dist.get_world_size()
 
 
 def of_parts(loss: nn.Module, optimizers: Sequence[Optimizer]) -> nn.Module:
@@ -210,7 +214,8 @@ def of_parts(loss: nn.Module, optimizers: Sequence[Optimizer]) -> nn.Module:
         for group in optimizer.param_groups:
             for position, parameter in enumerate(group["params"]):
                 if is_cut(parameter):
-                    part = group["params"][position] = nn.Parameter(local(parameter))
+                    part: Any = nn.Parameter(local(parameter))  # Any, for ``part_of``
+                    group["params"][position] = part
                     part.part_of = parameter
                     parts.append(part)
         optimizer.register_step_pre_hook(partial(_hand_over, parts))
@@ -218,7 +223,7 @@ def of_parts(loss: nn.Module, optimizers: Sequence[Optimizer]) -> nn.Module:
     return loss
 
 
-def _hand_over(parts: Sequence[nn.Parameter], *_: Any) -> None:
+def _hand_over(parts: Sequence[Any], *_: Any) -> None:
     for part in parts:
         gradient, part.part_of.grad = part.part_of.grad, None
         part.grad = None if gradient is None else local(gradient)
@@ -232,14 +237,15 @@ def clip_gradients(accelerator: Accelerator, parameters: Sequence[nn.Parameter],
     parts, whole_ones = (
         [local(gradient) for gradient in gradients if is_cut(gradient) == cut] for cut in (True, False)
     )
-    squares = sum(part.square().sum() for part in parts)
+    first, *others = [part.square().sum() for part in parts]
+    squares = sum(others, first)
     dist.all_reduce(squares)
     norm = (squares + sum(one.square().sum() for one in whole_ones)).sqrt()
     torch._foreach_mul_([*parts, *whole_ones], (max_norm / (norm + 1e-6)).clamp(max=1.0))
     return norm
 
 
-def is_cut(x: Tensor) -> bool:
+def is_cut(x: Tensor) -> TypeGuard["DTensor"]:
     """Whether this is one of PyTorch's distributed tensors, of which each process holds a part."""
     return hasattr(x, "placements")
 
@@ -258,11 +264,12 @@ def wholes(parts: Mapping[str, tuple[Tensor, Tensor]], keep: bool = True) -> dic
     found = {}
     for name, (x, parameter) in parts.items():
         if is_cut(parameter) and x.ndim:
-            sizes = dict(shape=parameter.shape, stride=parameter.stride())
+            shape, stride = parameter.shape, parameter.stride()
             mesh, placements = parameter.device_mesh, parameter.placements
             from torch.distributed.tensor import DTensor
 
-            x = DTensor.from_local(local(x), mesh, placements, run_check=False, **sizes).full_tensor()
+            part = DTensor.from_local(local(x), mesh, placements, run_check=False, shape=shape, stride=stride)
+            x = part.full_tensor()
             x = x.cpu() if keep else x
         if keep:
             found[name] = x

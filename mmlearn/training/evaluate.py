@@ -33,13 +33,13 @@ def evaluate(
     learned = dict.fromkeys(one for task in run.tasks for one in task)
     objectives = [one for one in learned if one.data in (None, str(data))]
     if not objectives:
-        own = " or ".join(sorted({one.data for one in learned}))
+        own = " or ".join(sorted({str(one.data) for one in learned}))
         raise ValueError(f"{run.name} learned from {own}, and not from {data}: evaluate it on what it learned.")
-    options = {"boxes": True}
+    options: dict[str, Any] = {"boxes": True}
     for item in run.fields.values():
         options |= item.data_options(run.system.config)
     options = given_options(data, language=language, skip_bad=skip_bad, **options)
-    samples = load(data, split or held_out(data), **options)
+    samples: Any = load(data, split or held_out(data), **options)
     limit = min(limit, *(one.samples for one in objectives))
     endless = is_endless(data)
     count = min(limit, 256 if endless else len(samples))
@@ -51,7 +51,8 @@ def evaluate(
 
 def _served(run: Run, objectives: list[Objective], sample: Any) -> list[Objective]:
     """The objectives that find in such a sample what they read. ``ValueError`` where none does."""
-    found, problem = [], None
+    found: list[Objective] = []
+    problems: list[ValueError] = []
     for one in objectives:
         try:
             asked_for = one.ask(sample) if one.ask else sample
@@ -59,9 +60,9 @@ def _served(run: Run, objectives: list[Objective], sample: Any) -> list[Objectiv
                 run.fields[item].check_sample(asked_for, run.name)
             found.append(one)
         except ValueError as error:
-            problem = error
+            problems.append(error)
     if not found:
-        raise problem
+        raise problems[-1]
     return found
 
 

@@ -67,5 +67,5 @@ def gather_bad(data: Samples | Mapping[str | None, Samples]) -> None:
     """Every process knows what any of them has left out."""
     parts: list[Any] = list(data.values()) if isinstance(data, Mapping) else [data]
     for part in parts:
-        if distributed.several() and hasattr(part, "bad"):
+        if distributed.is_distributed() and hasattr(part, "bad"):
             part.note_bad(line for lines in distributed.gathered(part.bad) for line in lines)

@@ -26,7 +26,7 @@ EXACT = {"MALLOC_MMAP_THRESHOLD_": "16384", "MALLOC_TRIM_THRESHOLD_": "0", "MALL
 
 def in_turn(ways: Mapping[Any, Callable[[], Any]], rounds: int) -> dict[Any, list[float]]:
     """Seconds of each way in every round, after one that warms up. A slow moment of the machine slows all ways."""
-    seconds = {name: [] for name in ways}
+    seconds: dict[Any, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, work in ways.items():
             start = time.perf_counter()

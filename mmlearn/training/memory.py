@@ -20,7 +20,7 @@ from mmlearn.layers import TransformerBlock
 @contextmanager
 def around_blocks(model: nn.Module, call: Callable) -> Iterator[nn.Module]:
     """Within this block each transformer block is called as ``call(forward, x, …)``. Yields the model."""
-    blocks = [module for module in model.modules() if isinstance(module, TransformerBlock)]
+    blocks: list[Any] = [module for module in model.modules() if isinstance(module, TransformerBlock)]
     for block in blocks:
         block.forward = partial(call, block.forward)
     try:
@@ -99,6 +99,8 @@ def backward_in_chunks(
     embedding.requires_grad_()
     value = loss(embedding)
     value.backward()
+    if embedding.grad is None:
+        raise ValueError("The loss does not depend on the embeddings.")
     for chunk, gradient in zip(x.split(size), embedding.grad.split(size)):
         encode(chunk).backward(gradient)
     return value.detach()

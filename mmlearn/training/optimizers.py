@@ -68,7 +68,7 @@ class Muon(torch.optim.Muon):
     def step(self, closure: None = None) -> None:
         """Move each matrix by its orthogonalised momentum, as far as AdamW would."""
         for group in self.param_groups:
-            alike: dict[tuple[torch.Size, torch.dtype, torch.device], list[nn.Parameter]] = {}
+            alike: dict[tuple[torch.Size, torch.dtype, torch.device], list[Tensor]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     alike.setdefault((parameter.shape, parameter.dtype, parameter.device), []).append(parameter)
@@ -76,7 +76,7 @@ class Muon(torch.optim.Muon):
                 for parameter in parameters:
                     if not self.state[parameter]:
                         self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-                gradient = [parameter.grad for parameter in parameters]
+                gradient = [parameter.grad for parameter in parameters if parameter.grad is not None]
                 momentum = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
                 torch._foreach_lerp_(momentum, gradient, 1 - group["momentum"])
                 ahead = torch.stack(torch._foreach_lerp(gradient, momentum, group["momentum"]))  # Nesterov's

@@ -72,8 +72,8 @@ class Run:
         """The one that the texts of this run are read with."""
         return self.field("tokens").tokenizer
 
-    def field(self, entry: str) -> Field:
-        """The field that makes this entry of a batch. ``ValueError`` where none does."""
+    def field(self, entry: str) -> Any:
+        """The :class:`~mmlearn.data.fields.Field` that makes this entry of a batch. ``ValueError`` where none does."""
         for item in self.fields.values():
             if entry in item.holds:
                 return item
@@ -217,6 +217,7 @@ def new_run(
     torch.manual_seed(seed)
     system = recipe.make(config)
     moved = {name for turn in chosen.optimizer_steps for name in turn.trained_names(system)}
+    lay: Mapping[str, str]
     if start is None:
         lay = {key: part.folder for key, part in parts.items()}
         fill_parts(system, parts)
@@ -301,7 +302,7 @@ def _samples_of(item: Field, recipe: Recipe, tasks: Collection[Task], data: Data
 class _Asked(Dataset):
     """Samples as an objective wants them."""
 
-    def __init__(self, data: Dataset, ask: Callable[[Any], Any]):
+    def __init__(self, data: Any, ask: Callable[[Any], Any]):
         self.data, self.ask = data, ask
         if hasattr(data, "labels"):
             self.labels = data.labels

@@ -15,7 +15,8 @@ class Pace:
     """``fit(..., on_step=pace)`` tells it each step, which it tells to ``on_step`` as well."""
 
     def __init__(self, on_step: Callable[[int, dict[str, float]], None] | None = None):
-        self.on_step, self.times = on_step, []
+        self.on_step = on_step
+        self.times: list[float] = []
 
     def __call__(self, step: int, metrics: dict[str, float]) -> None:
         self.times.append(time.perf_counter())

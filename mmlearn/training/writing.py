@@ -57,7 +57,7 @@ def write(
     given = {name: value.repeat_interleave(num, 0).to(run.device) for name, value in given.items()}
     with evaluating(run.system):
         written = run.system.generate(**given, decode=decode, max_length=run.tokenizer.max_length)
-    sources = [str(path) for path in images for _ in range(num)] or [None] * num
+    sources: Sequence[str | None] = [str(path) for path in images for _ in range(num)] or [None] * num
     return [{"picture": source, "text": run.tokenizer.decode(row)} for source, row in zip(sources, written)]
 
 

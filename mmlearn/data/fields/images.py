@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +37,7 @@ class Image(Field):
     image_size: int = 64
 
     holds = {"image": "Float b 3 height width"}
-    known = ("mean", "std", "image_size")
+    known: ClassVar[tuple[str, ...]] = ("mean", "std", "image_size")
     needs = "image"
     noun = "pictures"
 

@@ -242,10 +242,10 @@ class ALBEF(nn.Module):
         image, text = hard_negative_pairs(embeddings, momentum_embeddings, positives, scale, generator)
         wrong = self._match(output.patches[image], output.words[text], mask[text])
         losses["itm"] = matching_loss(output.match_logits, wrong)
-        if label is not None:
+        if label is not None and teacher_logits is not None:
             losses["mlm"] = masked_distillation(output.token_logits, label, teacher_logits, self.alpha)
         if self.training:
-            self.queue.push(*map(gather, momentum_embeddings), gather(caption_id))
+            self.queue.push(*map(gather, (*momentum_embeddings, caption_id)))
         return losses
 
     @torch.no_grad()

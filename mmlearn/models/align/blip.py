@@ -108,6 +108,11 @@ class BLIPEncoders(nn.Module):
         first = self.text.transformer.read(self.text.embedding(tokens, mask=mask), 0, mask)  # (b, width)
         return F.normalize(self.text_projection(first), dim=-1)
 
+    @torch.no_grad()
+    def embed_pair(self, image: Tensor, tokens: Tensor, mask: Tensor) -> Pair:
+        """The embeddings of images and of texts, as targets."""
+        return self.embed_image(self.image_encoder(image)), self.embed_text(tokens, mask)
+
 
 class BLIP(nn.Module):
     """An image encoder, and a text transformer in three roles.
@@ -127,15 +132,18 @@ class BLIP(nn.Module):
         text = replace(config.text, vocab_size=words + 2)
         self.online = BLIPEncoders(config, text)
         as_bert = partial(initialise_as_bert, std=text.initial_std)
-        self.match_head = nn.Linear(text.width, 2).apply(as_bert) if config.encoder else None
-        self.language_head = MaskedLanguageHead(text).apply(as_bert) if config.decoder else None
+        if config.encoder:
+            self.match_head = nn.Linear(text.width, 2).apply(as_bert)
+        if config.decoder:
+            self.language_head = MaskedLanguageHead(text).apply(as_bert)
         self.decoder_attention = self.momentum_encoder = self.queue = None
         if config.encoder and config.decoder:  # without an encoder, the transformer's attention is the decoder's
             blocks = self.online.text.transformer.blocks
             copies = copy.deepcopy([(block.attention, block.attention_norm) for block in blocks])
-            names = ("attention", "attention_norm")
-            self.decoder_attention = nn.ModuleList(nn.ModuleDict(zip(names, pair)) for pair in copies)
-        self.temperature = config.temperature
+            self.decoder_attention = nn.ModuleList(
+                nn.ModuleDict({"attention": attention, "attention_norm": norm}) for attention, norm in copies
+            )
+        self.temperature: float | nn.Parameter = config.temperature
         if config.encoder and config.queue_size:
             self.temperature = nn.Parameter(torch.tensor(config.temperature))
             self.momentum_encoder = copy.deepcopy(self.online).requires_grad_(False)
@@ -236,29 +244,23 @@ class BLIP(nn.Module):
             alpha, scale, positives = 0.0, 1 / self.temperature, positive_pairs(caption_id)
             if self.momentum_encoder is not None:
                 alpha = distillation_ramp(self.config.alpha, int(self.steps), self.config.alpha_ramp)
-                momentum_embeddings = self._momentum_embeddings(image, tokens, mask)
+                momentum_embeddings = self.momentum_encoder.embed_pair(image, tokens, mask)
             losses["itc"] = queue_contrast(embeddings, momentum_embeddings, caption_id, self.queue, scale, alpha)
             generator = generator_on_device_of(tokens, int((tokens * mask).sum()))
             image, text = hard_negative_pairs(embeddings, momentum_embeddings, positives, scale, generator)
             wrong = self._match(output.patches[image], tokens[text], mask[text])
             losses["itm"] = matching_loss(output.match_logits, wrong)
             if self.queue is not None and self.training:
-                self.queue.push(*map(gather, momentum_embeddings), gather(caption_id))
+                self.queue.push(*map(gather, (*momentum_embeddings, caption_id)))
         if self.config.decoder:
             smoothing = self.config.label_smoothing
             losses["lm"] = caption_language_modelling(output.token_logits, tokens, mask, smoothing)
         return losses
 
     @torch.no_grad()
-    def _momentum_embeddings(self, image: Tensor, tokens: Tensor, mask: Tensor) -> Pair:
-        """The embeddings of the momentum encoder."""
-        encoders = self.momentum_encoder
-        return encoders.embed_image(encoders.image_encoder(image)), encoders.embed_text(tokens, mask)
-
-    @torch.no_grad()
     def after_step(self) -> None:
         """Move the momentum encoder, count the step, and keep τ within the official code's 0.001 to 0.5."""
-        if self.momentum_encoder is not None:
+        if self.momentum_encoder is not None and isinstance(self.temperature, nn.Parameter):
             update_momentum_encoder(self.momentum_encoder, self.online, self.config.momentum)
             self.steps += 1
             self.temperature.clamp_(0.001, 0.5)

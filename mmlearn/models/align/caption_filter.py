@@ -45,7 +45,7 @@ def filter_captions(
     captions and scores are not as many, or a score or the threshold is no probability.
     Source: section 3.3.
     """
-    a, b, c, d = map(len, (web, synthetic, web_score, synthetic_score))
+    a, b, c, d = (len(one) for one in (web, synthetic, web_score, synthetic_score))
     if not a == b == c == d:
         raise ValueError(f"A picture has a web caption, a synthetic one and two scores; got {a}, {b}, {c} and {d}.")
     for score in (web_score, synthetic_score):

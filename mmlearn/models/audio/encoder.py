@@ -117,7 +117,8 @@ class AudioEmbedding(nn.Module):
         self.class_token = nn.Parameter(torch.randn(width) * width**-0.5) if config.class_token else None
         if config.one_position:
             self.positions = nn.Parameter(torch.randn(rows, columns, width) * width**-0.5)
-            self.class_position = nn.Parameter(torch.randn(width) * width**-0.5) if config.class_token else None
+            if config.class_token:
+                self.class_position = nn.Parameter(torch.randn(width) * width**-0.5)
         else:
             self.bands = nn.Parameter(torch.randn(rows, width) * width**-0.5)
             self.times = nn.Parameter(torch.randn(columns, width) * width**-0.5)

@@ -6,6 +6,7 @@ of CLAP is one (Chen et al. 2022, HTS-AT).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from einops import rearrange, repeat
@@ -28,7 +29,7 @@ class SwinConfig(Config):
     def stage(self, i: int) -> TransformerConfig:
         """The settings of the blocks of stage i, counted from 0."""
         width = self.width * 2**i
-        dropouts = dict(dropout=self.dropout, attention_dropout=self.attention_dropout)
+        dropouts: dict[str, Any] = dict(dropout=self.dropout, attention_dropout=self.attention_dropout)
         return TransformerConfig(width, self.depths[i], self.num_heads[i], activation=self.activation, **dropouts)
 
 

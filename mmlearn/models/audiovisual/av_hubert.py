@@ -94,7 +94,7 @@ class LipEncoder(nn.Module):
 
     def __init__(self, widths: tuple[int, ...], blocks: int, kernel: tuple[int, int, int]):
         super().__init__()
-        padding = tuple(size // 2 for size in kernel)
+        padding = kernel[0] // 2, kernel[1] // 2, kernel[2] // 2
         self.convolution = nn.Conv3d(1, widths[0], kernel, stride=(1, 2, 2), padding=padding, bias=False)
         self.norm = nn.BatchNorm2d(widths[0])
         self.activation = nn.PReLU(widths[0])
@@ -137,7 +137,7 @@ class AVHuBERT(StepCounter):
         self.fusion = nn.Linear(2 * width, width)
         self.dropout = nn.Dropout(config.dropout)
         self.context = ContextNetwork(config)
-        self.projection = self.cluster_embedding = self.ctc_head = None
+        self.projection = self.ctc_head = None
         if config.clusters:
             self.projection = nn.Linear(width, config.embedding_width)
             self.cluster_embedding = nn.Parameter(torch.rand(config.clusters, config.embedding_width))
@@ -147,9 +147,9 @@ class AVHuBERT(StepCounter):
     def draw(self, mask: Bool[Tensor, "b f"]) -> Draws:
         """What to mask and to drop of clips with these real frames. It depends on the seed and the step alone."""
         config, generator = self.config, generator_of_step(self.config.seed, self.steps)
-        audio = dict(probability=config.audio_mask_probability, length=config.audio_mask_length)
-        video = dict(probability=config.video_mask_probability, length=config.video_mask_length)
-        audio_masked, video_masked = (mask_spans(mask, generator=generator, **spans) for spans in (audio, video))
+        audio, video = config.audio_mask_probability, config.video_mask_probability
+        audio_masked = mask_spans(mask, probability=audio, length=config.audio_mask_length, generator=generator)
+        video_masked = mask_spans(mask, probability=video, length=config.video_mask_length, generator=generator)
         kept = modality_dropout(mask, generator=generator, both=config.both_probability, audio=config.audio_probability)
         return Draws(audio_masked, video_masked, imposters(video_masked, mask, generator=generator), *kept)
 
@@ -222,7 +222,7 @@ class AVHuBERT(StepCounter):
         if not self.training:
             kept = torch.ones_like(drawn.audio_kept)
             drawn = drawn._replace(audio_kept=kept, video_kept=kept)
-        draws = Draws(*(batch.get(name, value) for name, value in drawn._asdict().items()))
+        draws = drawn._replace(**{name: batch[name] for name in drawn._fields if name in batch})
         logits = self(*streams, draws).cluster_logits
         masked = draws.audio_masked, draws.video_masked
         return {"cluster": masked_multimodal_cluster(logits, batch["cluster"], *masked, real)}
@@ -232,11 +232,14 @@ class AVHuBERT(StepCounter):
     ) -> Bool[Tensor, "b f"]:
         """Which frames of the video are real."""
         stack = self.config.stack
-        if video is None and mel is None:
+        if video is not None:
+            (b, frames), device = video.shape[:2], video.device
+        elif mel is not None:
+            b, frames, device = len(mel), mel.shape[2] // stack, mel.device
+        else:
             raise ValueError("AV-HuBERT needs video (b, f, 3, h, w), mel (b, mels, s) or both; both are missing.")
         if mel is not None and mel.shape[1] != self.config.mels:
             raise ValueError(f"A spectrogram has {self.config.mels} bands here, not {mel.shape[1]}.")
-        b, frames = video.shape[:2] if video is not None else (len(mel), mel.shape[2] // stack)
         if not b or not frames:
             raise ValueError("A batch holds at least one clip, and a clip at least one frame.")
         if mel is not None and not (len(mel) == b and 0 <= mel.shape[2] - frames * stack <= stack):
@@ -248,7 +251,7 @@ class AVHuBERT(StepCounter):
             return video_mask
         if mel_mask is not None:
             return mel_mask[:, : frames * stack].unflatten(1, (frames, stack)).any(-1)
-        return torch.ones(b, frames, dtype=torch.bool, device=(mel if video is None else video).device)
+        return torch.ones(b, frames, dtype=torch.bool, device=device)
 
 
 def imposters(

@@ -37,7 +37,7 @@ class ResidualBlock(nn.Module):
         self.first_activation = activation(channels)
         self.second = nn.Conv2d(channels, channels, 3, padding=second, dilation=second, bias=False)
         self.second_norm = nn.BatchNorm2d(channels)
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or before != channels:
             self.shortcut = nn.Sequential(nn.Conv2d(before, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
         self.activation = activation(channels)

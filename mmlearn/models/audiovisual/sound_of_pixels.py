@@ -107,8 +107,8 @@ class AudioNetwork(nn.Module):
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for level, width in enumerate(widths):
             first, last = level == 0, level == len(widths) - 1
-            down = [nn.Conv2d(widths[level - 1] if level else 1, width, 4, stride=2, padding=1, bias=False)]
-            down = down if first else [nn.LeakyReLU(0.2), *down]
+            convolution = nn.Conv2d(widths[level - 1] if level else 1, width, 4, stride=2, padding=1, bias=False)
+            down = [convolution] if first else [nn.LeakyReLU(0.2), convolution]
             self.down.append(nn.Sequential(*down, *([] if first or last else [nn.BatchNorm2d(width)])))
             in_channels = width if last else 2 * width
             out_channels = channels if first else widths[level - 1]

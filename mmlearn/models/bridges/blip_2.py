@@ -110,9 +110,9 @@ class BLIP2(PrefixBridge):
         former, as_bert = config.query_former, partial(initialise_as_bert, std=config.query_former.initial_std)
         self.image_encoder = ImageEncoder(config.image_encoder).requires_grad_(False)
         self.query_former = QFormer(former, config.image_encoder.width)
-        self.text = TextSide(former) if wanted - {"lm"} else None
-        self.image_projection = self.text_projection = self.match_head = self.language_head = None
-        self.temperature = config.temperature
+        if wanted - {"lm"}:
+            self.text = TextSide(former)
+        self.temperature: float | nn.Parameter = config.temperature
         if "itc" in wanted:
             self.image_projection = nn.Linear(former.width, config.embedding_width)
             self.text_projection = nn.Linear(former.width, config.embedding_width)
@@ -122,7 +122,6 @@ class BLIP2(PrefixBridge):
             self.language_head = MaskedLanguageHead(replace(former, vocab_size=former.vocab_size + 1)).apply(as_bert)
             self.register_buffer("steps", torch.tensor(0))
             self.temperature = nn.Parameter(torch.tensor(config.temperature))
-        self.language_model = self.language_projection = None
         if "lm" in wanted:
             check_special_tokens(config)
             self.language_projection = nn.Linear(former.width, config.language_model.width)

@@ -43,7 +43,7 @@ class Bridge(nn.Module):
     A frozen part is in evaluation mode while the rest is trained, so that no dropout is applied in it.
     """
 
-    language_model: GPT2 | None
+    language_model: GPT2
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -111,14 +111,15 @@ class PrefixBridge(Bridge):
 
     def embed_prefix(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> Prefix:
         """What comes before the text of each image: the image, and before it the shots, if any."""
-        positions, model = self.config.prefix_positions, self.language_model
+        positions = self.config.prefix_positions
         if shots is None:
-            return image_prefix(model, self.prefix(image), positions)
+            prefix = self.prefix(image)
+            return image_prefix(self.language_model, prefix, positions)
         images, tokens, mask = shots
         b, s = images.shape[:2]
         images = torch.cat([images, image[:, None]], 1)  # (b, s + 1, 3, height, width)
         prefixes = self.prefix(images.flatten(0, 1)).unflatten(0, (b, s + 1))  # (b, s + 1, n, d)
-        return few_shot_prefix(model, prefixes, tokens, mask, positions)
+        return few_shot_prefix(self.language_model, prefixes, tokens, mask, positions)
 
     def step_function(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> ScoreNext:
         prefix, model = self.embed_prefix(image, shots), self.language_model
@@ -193,7 +194,7 @@ def few_shot_prefix(
 ) -> Prefix:
     """s interleaved images and texts, and one more image. ``ValueError`` for more embeddings than positions."""
     shots, last = interleave(model, prefixes[:, :-1], tokens, mask, positions), prefixes[:, -1]
-    n, count = last.shape[1], shots.num_positions
+    n, count = last.shape[1], torch.as_tensor(shots.num_positions)  # (b,)
     if positions:
         check_positions(model, int(count.max()) + n, f"{tokens.shape[1]} shots and a picture after them")
         last = last + model.embedding.positions[count[:, None] + torch.arange(n, device=last.device)]  # (b, n, d)
@@ -224,6 +225,8 @@ def states_after_prefix(
     """
     t, first = tokens.shape[1], prefix.num_positions  # the position of the first word
     if position is None:
+        if not isinstance(first, int):
+            raise ValueError("Words after shots are counted in each row by itself: give their position.")
         check_positions(model, first + t, f"{f'{first} embeddings of a picture and ' if first else ''}{t} tokens")
         words = look_up(model.embedding.tokens, tokens) + model.embedding.positions[first : first + t]  # (b, t, d)
     else:

@@ -11,7 +11,7 @@ processes, and with ``caption_id`` in the batch all equal captions are positives
 
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,8 +26,8 @@ from mmlearn.layers.language import check_text_mask
 from mmlearn.models.captions.captioner import Captioner, check_pairs
 from mmlearn.objectives import causal_language_modelling, gather, gathered_positives, info_nce, own_rows
 
-IMAGE = dict(image_size=288, patch_size=18, class_token=False)
-TEXT = dict(vocab_size=64_000, max_length=64)
+IMAGE: dict[str, Any] = dict(image_size=288, patch_size=18, class_token=False)
+TEXT: dict[str, Any] = dict(vocab_size=64_000, max_length=64)
 
 
 @dataclass(frozen=True)

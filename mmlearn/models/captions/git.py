@@ -10,7 +10,7 @@ videos, which add an embedding of time, are not read. The encoder of the largest
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,7 @@ from mmlearn.layers.language import TINY_BERT, check_text_mask, initialise_as_be
 from mmlearn.models.captions.captioner import Captioner, check_pairs
 from mmlearn.objectives import caption_language_modelling, prefix_mask
 
-CLIP_IMAGE = dict(embedding_norm=True, activation="quick_gelu")
+CLIP_IMAGE: dict[str, Any] = dict(embedding_norm=True, activation="quick_gelu")
 
 
 @dataclass(frozen=True)

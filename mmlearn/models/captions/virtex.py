@@ -11,7 +11,7 @@ compared with released code: its decoder is PyTorch's, with which it is compared
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ from mmlearn.models.captions.captioner import Captioner, check_pairs
 from mmlearn.models.vision.resnet import RESNETS, ResNetConfig, resnet
 from mmlearn.objectives import backwards, causal_language_modelling
 
-TEXT = dict(vocab_size=10_000, max_length=30, token_types=0, norm_epsilon=1e-5)
+TEXT: dict[str, Any] = dict(vocab_size=10_000, max_length=30, token_types=0, norm_epsilon=1e-5)
 
 
 def textual_head(width: int, depth: int = 1) -> BERTEncoderConfig:

@@ -94,7 +94,7 @@ class VLP(Captioner):
         normed = [F.layer_norm(x, x.shape[-1:]) for x in (classes, geometry)]
         x = self.region_projection(regions) + self.position_projection(torch.cat(normed, -1))  # (b, p, d)
         x = torch.cat([repeat(self.class_token, "d -> b 1 d", b=len(x)), x], 1)  # (b, p + 1, d)
-        x = x + self.embedding.token_types(2 * seq2seq.long())[:, None]  # type 0 or 2
+        x = x + self.embedding.get_submodule("token_types")(2 * seq2seq.long())[:, None]  # type 0 or 2
         return self.embedding.dropout(self.embedding.norm(x)), F.pad(mask, (1, 0), value=True)
 
     def states(

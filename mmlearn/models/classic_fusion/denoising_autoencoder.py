@@ -36,6 +36,8 @@ class DenoisingAutoencoder(CueAutoencoder):
     Inputs and errors are those of :class:`~mmlearn.models.classic_fusion.cues.CueReader`. Source: section 2.
     """
 
+    config: DenoisingAutoencoderConfig
+
     def __init__(self, config: DenoisingAutoencoderConfig):
         super().__init__(config)
         numbers = config.modalities * config.features

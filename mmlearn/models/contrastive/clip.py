@@ -11,7 +11,7 @@ learn where to attend, and because the similarity then divides among the patches
 
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEncoder
 from mmlearn.layers.encoders import TINY_IMAGE, TINY_TEXT
 from mmlearn.objectives import gather, gathered_positives, info_nce, own_rows
 
-TINY = dict(image=TINY_IMAGE, text=TINY_TEXT, embedding_width=128, pooling="max")
+TINY: dict[str, Any] = dict(image=TINY_IMAGE, text=TINY_TEXT, embedding_width=128, pooling="max")
 
 
 @dataclass(frozen=True)

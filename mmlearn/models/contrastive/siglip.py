@@ -9,7 +9,7 @@ without one the model reads padding like any token, as it was trained to.
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +21,9 @@ from mmlearn.layers import MLP, AttentionPooling, Config
 from mmlearn.layers.encoders import ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig
 from mmlearn.objectives import gather, gathered_positives, own_rows, pairwise_sigmoid
 
-GELU = dict(activation="gelu_tanh", norm_epsilon=1e-6)
-IMAGE = dict(class_token=False, **GELU)
-TEXT = dict(vocab_size=32_000, max_length=64, causal=False, **GELU)
+GELU: dict[str, Any] = dict(activation="gelu_tanh", norm_epsilon=1e-6)
+IMAGE: dict[str, Any] = dict(class_token=False, **GELU)
+TEXT: dict[str, Any] = dict(vocab_size=32_000, max_length=64, causal=False, **GELU)
 
 
 @dataclass(frozen=True)

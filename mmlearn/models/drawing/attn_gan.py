@@ -82,7 +82,8 @@ class DAMSM(TextImageEncoders):
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """``words`` and ``sentence``. Source: section 3.2."""
-        return self.matching_loss(batch["image"], *self.text(batch["tokens"], batch["mask"]), batch)
+        words, sentence = self.text(batch["tokens"], batch["mask"])
+        return self.matching_loss(batch["image"], words, sentence, batch)
 
     def matching_loss(
         self,
@@ -92,8 +93,9 @@ class DAMSM(TextImageEncoders):
         batch: dict[str, Tensor],
     ) -> dict[str, Float[Tensor, ""]]:
         """The same for other images than the batch's, with its texts already encoded."""
-        everyone = map(gather, (*self.image(image), words, sentence, batch["mask"]))  # of all processes
-        return damsm(*everyone, gathered_pairs(batch))
+        regions, whole = self.image(image)
+        regions, whole, words, sentence = (gather(x) for x in (regions, whole, words, sentence))  # of all processes
+        return damsm(regions, whole, words, sentence, gather(batch["mask"]), gathered_pairs(batch))
 
 
 class GANResidualBlock(nn.Module):
@@ -218,7 +220,7 @@ class AttnGAN(TextToImageGAN):
                 conditional = logistic_discrimination(*pair)
             pair = discriminator.unconditional_score(real), discriminator.unconditional_score(fake)
             losses.append((logistic_discrimination(*pair) + conditional) / 2)
-        return {"discriminator": sum(losses)}
+        return {"discriminator": sum(losses[1:], losses[0])}
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """To pass for real at each size and to show the text, judged by discriminators and DAMSM. Equation 3."""
@@ -226,11 +228,10 @@ class AttnGAN(TextToImageGAN):
         adversarial = []
         for discriminator, fake in zip(self.discriminators, (*output.low_resolution, output.image)):
             features = discriminator.features(fake)
-            scores = (
-                discriminator.unconditional_score(features),
-                discriminator.conditional_score(features, output.sentence),
-            )
-            adversarial.append(sum(map(logistic_generation, scores)) / 2)
-        losses = {"generator": sum(adversarial), "kl": standard_normal_divergence(output.mean, output.log_variance)}
+            alone = logistic_generation(discriminator.unconditional_score(features))
+            with_text = logistic_generation(discriminator.conditional_score(features, output.sentence))
+            adversarial.append((alone + with_text) / 2)
+        generator = sum(adversarial[1:], adversarial[0])
+        losses = {"generator": generator, "kl": standard_normal_divergence(output.mean, output.log_variance)}
         matching = self.encoders.matching_loss(output.image, output.words, output.sentence, batch)
         return losses | {f"drawn_{name}": self.config.damsm_weight * value for name, value in matching.items()}

@@ -6,6 +6,7 @@ discriminator downsamples by strided ones, and joins the text where 4 × 4 posit
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +53,7 @@ class DrawingConfig(Config):
         return self.noise_width
 
 
-TINY_DRAWING = dict(image_size=32, halvings=3, width=16, vocab_size=512, text_width=64, noise_width=16)
+TINY_DRAWING: dict[str, Any] = dict(image_size=32, halvings=3, width=16, vocab_size=512, text_width=64, noise_width=16)
 
 
 class CaptionEncoder(nn.Module):
@@ -190,6 +191,8 @@ class Discriminator(nn.Module):
 
     def unconditional_score(self, features: Float[Tensor, "b d rows columns"]) -> Float[Tensor, "b"]:
         """Above 0 where the image looks real, whatever the text."""
+        if self.unconditional is None:
+            raise ValueError("This discriminator judges no image alone: build it with unconditional=True.")
         return self.unconditional(features).flatten()  # (b, 1, 1, 1) → (b,)
 
 
@@ -212,5 +215,5 @@ def caption_ids(batch: dict[str, Tensor]) -> Int[Tensor, "b"]:
 
 def gathered_pairs(batch: dict[str, Tensor]) -> Bool[Tensor, "all all"]:
     """Which images and texts of all processes belong together."""
-    everyone = {name: gather(batch[name]) for name in ("tokens", "caption_id") if name in batch}
+    everyone: dict[str, Tensor] = {name: gather(batch[name]) for name in ("tokens", "caption_id") if name in batch}
     return same_caption(caption_ids(everyone))

@@ -63,8 +63,8 @@ class HingeEncoders(TextImageEncoders):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """Wrong pairs should score lower than the right one, by a margin. Source: Reed et al. 2016, section 3.2."""
         sentence, image = self.text(batch["tokens"], batch["mask"])[1], self.image(batch["image"])[1]  # (b, d) each
-        pair = (gather(F.normalize(x, dim=-1, eps=1e-6)) for x in (image, sentence))
-        return {"hinge": ranking_hinge(*pair, positives=gathered_pairs(batch))}
+        image, sentence = (gather(F.normalize(x, dim=-1, eps=1e-6)) for x in (image, sentence))
+        return {"hinge": ranking_hinge(image, sentence, positives=gathered_pairs(batch))}
 
 
 class GANINTCLS(TextToImageGAN):

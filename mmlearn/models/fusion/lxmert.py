@@ -198,6 +198,8 @@ class LXMERT(nn.Module):
         )
 
     def token_logits(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
+        if self.language_head is None:
+            raise ValueError("This LXMERT has no language head: set pretraining_heads.")
         return self.language_head(x, self.embedding.tokens.weight)
 
     def loss(self, batch: Batch) -> Losses:

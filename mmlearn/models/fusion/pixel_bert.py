@@ -149,6 +149,8 @@ class PixelBERT(StepCounter):
         )
 
     def token_logits(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
+        if self.language_head is None:
+            raise ValueError("This Pixel-BERT has no language head: set pretraining_heads.")
         return self.language_head(x, self.embedding.tokens.weight)
 
     def loss(self, batch: Batch) -> Losses:

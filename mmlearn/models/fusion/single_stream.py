@@ -5,7 +5,7 @@ Each system adds how a region becomes a token, and what else is learned. Source:
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,7 @@ from mmlearn.models.fusion.pretraining_losses import (
 from mmlearn.models.fusion.regions import REGION_INPUTS, check_boxes, read_regions
 from mmlearn.objectives.masked import masked_region_classification, masked_region_kl
 
-LARGE = dict(width=1024, depth=24, num_heads=16)
+LARGE: dict[str, Any] = dict(width=1024, depth=24, num_heads=16)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class SingleStream(nn.Module):
         self.pooler = pooler(config.width) if config.pooler else nn.Identity()
         self.language_head = MaskedLanguageHead(config) if "mlm" in config.objectives else None
         self.match_head = nn.Linear(config.width, 2) if "itm" in config.objectives else None
-        self.region_classifier = None  # systems that classify regions build one
+        self.region_classifier: nn.Module | None = None  # systems that classify regions build one
 
     def embed(
         self,
@@ -121,6 +121,8 @@ class SingleStream(nn.Module):
         return SingleStreamOutput(x[:, :t], x[:, t : t + p], pooled, match_logits)
 
     def token_logits(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
+        if self.language_head is None:
+            raise ValueError(f"This {type(self).__name__} has no language head: set 'mlm' among the objectives.")
         return self.language_head(x, self.embedding.tokens.weight)
 
     def loss(self, batch: Batch) -> Losses:

@@ -44,10 +44,11 @@ class UNITER(UNITEREncoder):
 
     OBJECTIVES = ("mlm", "mrfr", "mrc", "mrc_kl", "itm", "wra")
 
+    config: UNITERConfig
+
     def __init__(self, config: UNITERConfig):
         super().__init__(config)
         width, epsilon = config.width, config.norm_epsilon
-        self.region_classifier = self.region_regression = None
         if {"mrc", "mrc_kl"} & set(config.objectives):
             self.region_classifier = classifier(width, width, config.region_classes, norm_epsilon=epsilon)
         if "mrfr" in config.objectives:
@@ -62,7 +63,7 @@ class UNITER(UNITEREncoder):
     def image_losses(self, output: SingleStreamOutput, batch: Batch) -> Losses:
         """``mrc`` or ``mrc_kl``, ``mrfr``, and ``wra``, the alignment of words and regions."""
         losses = super().image_losses(output, batch)
-        if self.region_regression is not None and {"masked_regions", "region_target"} <= batch.keys():
+        if "mrfr" in self.config.objectives and {"masked_regions", "region_target"} <= batch.keys():
             masked = regions_to_predict(batch)  # (b, p)
             prediction = self.region_features(output.regions[masked])  # (masked, f)
             losses["mrfr"] = masked_region_regression(prediction, *region_targets(batch, "region_target", masked))

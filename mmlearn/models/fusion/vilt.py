@@ -66,6 +66,8 @@ class PatchEmbedding(ImageEmbedding):
     Source: equation 2; the official code for other sizes.
     """
 
+    class_token: nn.Parameter
+
     def forward(
         self, image: Float[Tensor, "b 3 height width"], pixel_mask: Bool[Tensor, "b height width"] | None = None
     ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
@@ -126,8 +128,7 @@ class ViLTAnswerHead(VQAHead):
     def __init__(self, width: int, answers: int):
         super().__init__(width, answers)
         first, activation, norm, last = self.classifier
-        norm.eps = 1e-5
-        self.classifier = nn.Sequential(first, norm, activation, last)
+        self.classifier = nn.Sequential(first, nn.LayerNorm(norm.normalized_shape, eps=1e-5), activation, last)
 
 
 class ViLT(nn.Module):
@@ -187,12 +188,14 @@ class ViLT(nn.Module):
         text, patches = self.norm(x).split([text.shape[1], patches.shape[1]], dim=1)
         pooled = self.pooler(text[:, 0])  # (b, d)
         match_logits = self.match_head(pooled) if self.match_head is not None else None
-        if self.config.match_outputs == 1:
+        if match_logits is not None and self.config.match_outputs == 1:
             match_logits = F.pad(match_logits, (1, 0))  # (b, 2): the score of a match against 0
         answer_logits = self.answer_head(pooled) if self.answer_head is not None else None
         return ViLTOutput(text, patches, patch_mask, pooled, match_logits, answer_logits)
 
     def token_logits(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
+        if self.language_head is None:
+            raise ValueError("This ViLT has no language head: set language_head in its configuration.")
         table = self.text_embedding.tokens if self.token_table is None else self.token_table
         return self.language_head(x, table.weight)
 

@@ -45,7 +45,7 @@ class VisualBERT(SingleStream):
         self.region_positions = nn.Parameter(torch.empty(config.max_length, config.width))
         self.apply(partial(initialise_as_bert, std=config.initial_std))
         with torch.no_grad():
-            self.region_types.weight.copy_(self.embedding.token_types.weight)
+            self.region_types.weight.copy_(self.embedding.get_parameter("token_types.weight"))
             self.region_positions.copy_(self.embedding.positions)
 
     def embed(self, regions, boxes, region_mask, masked, tokens, token_type, mask):

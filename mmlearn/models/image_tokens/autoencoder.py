@@ -5,6 +5,7 @@ Source: van den Oord et al. 2017 (VQ-VAE), section 4: strided convolutions of 4 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from einops import rearrange
 from jaxtyping import Float, Int
@@ -34,7 +35,7 @@ class AutoencoderConfig(Config):
         return self.image_size // step
 
 
-TINY = dict(image_size=32, width=64, residual_depth=1, num_codes=128, code_width=16)
+TINY: dict[str, Any] = dict(image_size=32, width=64, residual_depth=1, num_codes=128, code_width=16)
 
 
 class PreActivationBlock(nn.Module):

@@ -1,6 +1,6 @@
 """A codebook whose entries are moving averages of the vectors that choose them, and restart where nothing does."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -11,7 +11,8 @@ from mmlearn.objectives.codes import code_statistics, dead_entries, moving_entri
 from mmlearn.objectives.draws import generator_of_step
 
 
-class CodeStatistics(NamedTuple):
+@dataclass(frozen=True)
+class CodeStatistics:
     """Which vectors chose which entries, in the batches of a step."""
 
     count: Float[Tensor, "k"]  # choices of each entry

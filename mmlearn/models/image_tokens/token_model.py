@@ -4,6 +4,7 @@ A system of this kind learns in two stages: first its codec, on images alone, an
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -86,7 +87,7 @@ class CodecLanguageModel(nn.Module):
     ``ValueError`` for another. It is trained in the first stage, and is frozen in the second.
     """
 
-    def __init__(self, config: TransformerConfig, codec: nn.Module):
+    def __init__(self, config: Any, codec: nn.Module):
         super().__init__()
         got, wanted = ((one.num_codes, one.side) for one in (codec.config, config.codec))  # codes, and codes in a row
         if got != wanted:

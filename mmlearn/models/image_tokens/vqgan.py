@@ -63,6 +63,8 @@ class VQGAN(VQVAE):
     Source: section 3.1, equations 5 to 7.
     """
 
+    config: VQGANConfig
+
     def __init__(self, config: VQGANConfig):
         super().__init__(config)
         if not config.decay:

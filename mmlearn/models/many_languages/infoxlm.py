@@ -132,18 +132,16 @@ class InfoXLM(nn.Module):
         losses = {"mmlm": self.mlm_loss(tokens, mask, label), "tlm": self.mlm_loss(pair, pair_mask, pair_label)}
 
         # The contrast reads the texts unmasked.
-        texts = [
-            (torch.where(label == IGNORED, tokens, label), mask),
-            (torch.where(translation_label == IGNORED, translation, translation_label), translation_mask),
-        ]
-        embeddings = tuple(self.online.embed(*text) for text in texts)  # each (b, d)
+        text = torch.where(label == IGNORED, tokens, label), mask
+        other = torch.where(translation_label == IGNORED, translation, translation_label), translation_mask
+        embeddings = self.online.embed(*text), self.online.embed(*other)  # each (b, d)
         with torch.no_grad():
-            momentum_embeddings = tuple(self.momentum_encoder.embed(*text) for text in texts)
+            momentum_embeddings = self.momentum_encoder.embed(*text), self.momentum_encoder.embed(*other)
         caption_id = batch.get("caption_id", tokens.new_full((len(tokens),), -1))
         scale = 1 / self.config.temperature
         losses["xlco"] = queue_contrast(embeddings, momentum_embeddings, caption_id, self.queue, scale, alpha=0.0)
         if self.training:
-            self.queue.push(*map(gather, momentum_embeddings), gather(caption_id))
+            self.queue.push(*map(gather, (*momentum_embeddings, caption_id)))
         return losses
 
     @torch.no_grad()

@@ -43,6 +43,8 @@ class M3P(SingleStream):
     OBJECTIVES = ("mlm", "itm")
     IMAGE_TYPE = 0
 
+    region_classifier: nn.Module
+
     def __init__(self, config: M3PConfig):
         super().__init__(for_two_texts(config))
         self.config = config

@@ -177,5 +177,5 @@ class M6(ImageTextSeq2Seq):
         names = ("image", "tokens", "target", "mask", "modality_mask", "target_mask")
         output = self(*(batch.get(name) for name in names))
         losses = [balance(routing.probability, routing.real, self.config.chosen) for routing in output.routings]
-        balance_loss = self.config.balance_weight * sum(losses) / len(losses)
+        balance_loss = self.config.balance_weight * sum(losses[1:], losses[0]) / len(losses)
         return token_loss(output.token_logits, batch) | {"balance": balance_loss}

@@ -13,7 +13,7 @@ compared.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,8 +30,8 @@ from mmlearn.objectives.matching import image_text_matching
 from mmlearn.objectives.set_matching import set_losses
 
 TASKS = {"detection": ("image",), "vqa": ("image", "text"), "match": ("image", "text"), "relation": ("text",)}
-DETR_LIKE = dict(activation="relu", norm_first=False, dropout=0.1)
-SMALL = dict(width=64, depth=1, num_heads=4, mlp_width=128, activation="relu", norm_first=False)
+DETR_LIKE: dict[str, Any] = dict(activation="relu", norm_first=False, dropout=0.1)
+SMALL: dict[str, Any] = dict(width=64, depth=1, num_heads=4, mlp_width=128, activation="relu", norm_first=False)
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,10 @@ class UniT(nn.Module):
             raise ValueError(f"There is no task {task!r}; known are {', '.join(TASKS)}.")
         contexts = []
         if "image" in TASKS[task]:
-            if image is None and embedded is None:
-                raise ValueError(f"{task} is asked of a picture, and there is none: give an image.")
-            embedded = self.image_encoder.embed_image(image) if embedded is None else embedded
+            if embedded is None:
+                if image is None:
+                    raise ValueError(f"{task} is asked of a picture, and there is none: give an image.")
+                embedded = self.image_encoder.embed_image(image)
             contexts.append(self.read_image(embedded, task))
         if "text" in TASKS[task]:
             if tokens is None:
@@ -188,9 +189,9 @@ class UniT(nn.Module):
         """One task; or, without it, detection for an image, the relation for a text, and all but that for both."""
         if task is None and image is not None and tokens is not None:
             embedded = self.image_encoder.embed_image(image)  # once for three tasks
-            states = {name: self.solve(name, None, tokens, mask, embedded) for name in ("detection", "vqa", "match")}
-            detection = self.predict_boxes(states["detection"])
-            answer, match = self.answer_head(states["vqa"][-1][:, 0]), self.match_head(states["match"][-1][:, 0])
+            of_task = {name: self.solve(name, None, tokens, mask, embedded) for name in ("detection", "vqa", "match")}
+            detection = self.predict_boxes(of_task["detection"])
+            answer, match = self.answer_head(of_task["vqa"][-1][:, 0]), self.match_head(of_task["match"][-1][:, 0])
             return ImageTextOutput(*detection, answer, match)
         task = task or ("relation" if image is None else "detection")
         states = self.solve(task, image, tokens, mask)
@@ -214,8 +215,8 @@ class UniT(nn.Module):
             output = self(image, task="detection")
             objects = (batch["object_classes"], batch["boxes"], batch["object_mask"])
             predictions = (*output.aux_outputs, (output.class_logits, output.boxes))
-            losses = [set_losses(*prediction, *objects) for prediction in predictions]
-            return {name: sum(block[name] for block in losses) for name in losses[0]}
+            first, *later = [set_losses(logits, boxes, *objects) for logits, boxes in predictions]
+            return {name: sum((block[name] for block in later), first[name]) for name in first}
         if "answer" in batch:
             return {"vqa": class_cross_entropy(self(image, tokens, mask, "vqa").answer_logits, batch["answer"])}
         if "match_label" in batch:

@@ -76,10 +76,12 @@ class MemoryNetwork(VQASystem):
         self.config = config
         tables = config.hops + 1 if config.tying == "adjacent" else 2
         patches = config.memory == "patches"
-        self.image_encoder = GridEncoder(config) if patches else None
-        slots = self.image_encoder.positions.shape[0] if patches else config.slots
+        self.image_encoder, slots = None, config.slots
+        embeddings: list[nn.Module]
         if patches:
-            self.image_encoder.positions.requires_grad_(False).zero_()  # T has the positions
+            self.image_encoder = encoder = GridEncoder(config)
+            encoder.positions.requires_grad_(False).zero_()  # T has the positions
+            slots = len(encoder.positions)
             embeddings = [nn.Linear(config.width, config.width, bias=False) for _ in range(tables)]
         else:
             embeddings = [nn.Embedding(config.vocab_size, config.width) for _ in range(tables)]
@@ -106,14 +108,15 @@ class MemoryNetwork(VQASystem):
 
     def build_memory(self, image: Tensor | None, facts: Tensor | None) -> tuple[list[Tensor], Bool[Tensor, "b n"]]:
         """The memory by each embedding, (b, n, d), and which of its slots are real."""
-        wanted = "facts" if self.image_encoder is None else "image"
-        if (facts if self.image_encoder is None else image) is None:
-            raise ValueError(f"This memory holds {self.config.memory}: give it {wanted}.")
         if self.image_encoder is not None:
+            if image is None:
+                raise ValueError("This memory holds patches: give it image.")
             x = self.image_encoder(image)
             real, slot = torch.ones_like(x[..., 0], dtype=torch.bool), torch.arange(x.shape[1], device=x.device)[None]
             embedded = [table(x) for table in self.embeddings]
         else:
+            if facts is None:
+                raise ValueError("This memory holds facts: give it facts.")
             words = facts != 0
             real = words.any(-1)
             slot = (real.sum(1, keepdim=True) - real.cumsum(1)).clamp(min=0)  # 0: the last

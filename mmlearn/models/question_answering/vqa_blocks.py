@@ -1,6 +1,7 @@
 """What the systems of this family share: encoders of questions and of images, and the loss of an answer."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,7 +12,9 @@ from mmlearn.layers.embeddings import look_up
 from mmlearn.objectives.masked import masked_cross_entropy
 from mmlearn.tensor_checks import values_are_readable
 
-TINY = dict(vocab_size=512, width=64, word_width=64, image_size=64, patch_size=16, dropout=0.0, answers=7)
+TINY: dict[str, Any] = dict(
+    vocab_size=512, width=64, word_width=64, image_size=64, patch_size=16, dropout=0.0, answers=7
+)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 network."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
@@ -16,9 +16,11 @@ from mmlearn.models.captions.captioner import Captioner, check_pairs
 from mmlearn.models.vision.resnet import RESNETS, ResNetConfig, resnet
 from mmlearn.objectives import causal_language_modelling
 
-State = tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]  # hidden state and cell of an LSTM
+State = tuple[Float[Tensor, "n d"], ...]  # hidden state and cell of an LSTM
 ImageFeatures = tuple[Tensor, ...]  # (b, ...) each: what every step of the decoder reads of the image
-TINY = dict(image=RESNETS["tiny"], width=64, embedding_width=64, vocab_size=48, max_length=32, image_size=64)
+TINY: dict[str, Any] = dict(
+    image=RESNETS["tiny"], width=64, embedding_width=64, vocab_size=48, max_length=32, image_size=64
+)
 
 
 @dataclass(frozen=True)
@@ -84,14 +86,15 @@ class RecurrentCaptioner(Captioner):
 
     def read(
         self, tokens: Int[Tensor, "n t"], mask: Bool[Tensor, "n t"], image_features: ImageFeatures, state: State
-    ) -> tuple[Float[Tensor, "n t d"], list[Tensor | None], State]:
+    ) -> tuple[Float[Tensor, "n t d"], list[Tensor], State]:
         """The hidden state after each token, the weights of attention, and the last state. Padding changes no state."""
         hidden, maps = [], []
         for word, real in zip(self.embedding(tokens).unbind(1), mask.unbind(1)):
             new_state, weights = self.step(word, image_features, state)
             state = tuple(torch.where(real[:, None], new, old) for new, old in zip(new_state, state))
             hidden.append(state[0])
-            maps.append(weights)
+            if weights is not None:
+                maps.append(weights)
         return torch.stack(hidden, 1), maps, state  # (n, t, d)
 
     def check_length(self, t: int) -> None:
@@ -117,7 +120,7 @@ class RecurrentCaptioner(Captioner):
         """Logits of the next token after each token, given what the decoder reads of the image."""
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         hidden, maps, _ = self.read(tokens, mask, image_features, state)
-        return RecurrentOutput(self.language_head(hidden), None if maps[0] is None else torch.stack(maps, 1))
+        return RecurrentOutput(self.language_head(hidden), torch.stack(maps, 1) if maps else None)
 
     def step_function(self, image: Float[Tensor, "b 3 height width"]) -> ScoreNext:
         return self.step_function_from(*self.init_decoder(self.features(image)))

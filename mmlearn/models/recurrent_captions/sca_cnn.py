@@ -88,8 +88,10 @@ class ChannelSpatialAttention(nn.Module):
         if order not in ORDERS:
             raise ValueError(f"order is one of {', '.join(ORDERS)}; got {order!r}.")
         self.order = order.split("-")
-        self.channel = ChannelAttention(width, attention_width) if "channel" in self.order else None
-        self.spatial = SpatialAttention(channels, width, attention_width) if "spatial" in self.order else None
+        if "channel" in self.order:
+            self.channel = ChannelAttention(width, attention_width)
+        if "spatial" in self.order:
+            self.spatial = SpatialAttention(channels, width, attention_width)
 
     def forward(
         self, features: Float[Tensor, "n c rows columns"], hidden: Float[Tensor, "n d"]
@@ -114,6 +116,8 @@ class SCACNN(RecurrentCaptioner):
     Errors as of :class:`RecurrentCaptioner`, and for more ``layers`` than the network has stages, or none.
     Source: section 3.1.
     """
+
+    config: SCACNNConfig
 
     def __init__(self, config: SCACNNConfig):
         super().__init__(config)

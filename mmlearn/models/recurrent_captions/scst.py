@@ -81,6 +81,8 @@ class SCST(RecurrentCaptioner, StepCounter):
     Source: sections 2.2 and 4.
     """
 
+    config: SCSTConfig
+
     def __init__(self, config: SCSTConfig, reward: Reward | None = None):
         super().__init__(config)
         channels = config.image.widths[-1] + 2
@@ -106,8 +108,6 @@ class SCST(RecurrentCaptioner, StepCounter):
         check_pairs(batch)
         tokens, mask = batch["tokens"], batch.get("mask")
         self.check_length(tokens.shape[1])
-        if self.reward is None:
-            raise ValueError("SCST has no reward to learn from: SCST(config, reward), or the recipe's make(config).")
         real = tokens != self.config.pad_token if mask is None else mask
         return self.self_critical_from_features(self.features(batch["image"]), tokens, real)
 
@@ -115,6 +115,8 @@ class SCST(RecurrentCaptioner, StepCounter):
         self, features: Float[Tensor, "b c rows columns"], tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]
     ) -> dict[str, Float[Tensor, ""]]:
         """The same for images with these features."""
+        if self.reward is None:
+            raise ValueError("SCST has no reward to learn from: SCST(config, reward), or the recipe's make(config).")
         image_features, start = self.init_decoder(features)
         draw = partial(sample, generator=generator_of_step(self.config.seed, self.steps))
         drawn, best = (self._write(image_features, start, decode) for decode in (draw, greedy))

@@ -4,6 +4,7 @@ Source: Baevski et al. 2020 (wav2vec 2.0), section 2; Shi et al. 2022 (AV-HuBERT
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ class ContextConfig(TransformerConfig):
     position_groups: int = 16
 
 
-TINY_CONTEXT = dict(width=64, depth=3, num_heads=2, position_kernel=16, position_groups=4, dropout=0.0)
+TINY_CONTEXT: dict[str, Any] = dict(width=64, depth=3, num_heads=2, position_kernel=16, position_groups=4, dropout=0.0)
 
 
 class ConvolutionalPositions(nn.Module):
@@ -61,7 +62,7 @@ class ContextNetwork(nn.Module):
     def __init__(self, config: ContextConfig):
         super().__init__()
         self.norm_first = config.norm_first
-        self.positions = ConvolutionalPositions(config.width, config.position_kernel, config.position_groups)
+        self.positions: nn.Module = ConvolutionalPositions(config.width, config.position_kernel, config.position_groups)
         self.dropout = nn.Dropout(config.dropout)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
         self.transformer = Transformer(config)

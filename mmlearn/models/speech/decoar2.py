@@ -86,7 +86,7 @@ class DeCoAR2(StepCounter):
         self.projection = nn.Linear(config.mels, width)
         self.mask_embedding = nn.Parameter(torch.rand(width))
         self.context = ContextNetwork(config)
-        self.quantiser = self.reconstruction = None
+        self.quantiser = None
         if config.codebooks:
             self.quantiser = ProductQuantiser(width, config.codebooks, config.entries, config.code_width)
             nn.init.normal_(self.quantiser.logits.weight, std=5 * width**-0.5)

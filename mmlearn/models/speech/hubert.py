@@ -79,13 +79,13 @@ class HuBERT(StepCounter):
         self.config = config
         self.speech = SpeechEncoder(config.speech)
         width = config.speech.width
-        self.projection = self.cluster_embedding = self.ctc_head = None
+        self.projection = self.ctc_head = None
         if config.clusters:
             self.projection = nn.Linear(width, config.embedding_width)
             self.cluster_embedding = nn.Parameter(torch.randn(config.clusters, config.embedding_width))
         if config.vocab_size:
-            options = dict(blank=config.blank, dropout=config.speech.dropout, reduction=config.ctc_reduction)
-            self.ctc_head = CTCHead(width, config.vocab_size, **options)
+            blank, dropout, reduction = config.blank, config.speech.dropout, config.ctc_reduction
+            self.ctc_head = CTCHead(width, config.vocab_size, blank=blank, dropout=dropout, reduction=reduction)
 
     def draw(self, mask: Bool[Tensor, "b s"]) -> Bool[Tensor, "b s"]:
         """Which frames to mask of clips with these real frames. It depends on the seed and the step alone."""

@@ -95,14 +95,14 @@ class Wav2Vec2(StepCounter):
         self.config = config
         self.speech = SpeechEncoder(config.speech)
         width, feature_width = config.speech.width, config.speech.channels[-1]
-        self.quantiser = self.context_projection = self.target_projection = self.ctc_head = None
+        self.quantiser = self.ctc_head = None
         if config.codebooks:
             self.quantiser = ProductQuantiser(feature_width, config.codebooks, config.entries, config.code_width)
             self.context_projection = nn.Linear(width, config.embedding_width)
             self.target_projection = nn.Linear(config.code_width, config.embedding_width)
         if config.vocab_size:
-            options = dict(blank=config.blank, dropout=config.speech.dropout, reduction=config.ctc_reduction)
-            self.ctc_head = CTCHead(width, config.vocab_size, **options)
+            blank, dropout, reduction = config.blank, config.speech.dropout, config.ctc_reduction
+            self.ctc_head = CTCHead(width, config.vocab_size, blank=blank, dropout=dropout, reduction=reduction)
 
     @property
     def gumbel_temperature(self) -> Float[Tensor, ""]:

@@ -11,7 +11,7 @@ its look-up, as in Transformers.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead,
 from mmlearn.layers.language import initialise_as_bert, pooler
 from mmlearn.objectives import masked_cross_entropy, segment_order
 
-ROBERTA = dict(vocab_size=50_265, first_position=2, token_types=1, pad_token=1, norm_epsilon=1e-5)
+ROBERTA: dict[str, Any] = dict(vocab_size=50_265, first_position=2, token_types=1, pad_token=1, norm_epsilon=1e-5)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ class ELECTRA(StepCounter):
             )
         self.config = config
         self.embedding = BERTEmbedding(replace(config, width=config.embedding_width))
-        self.generator = self.language_head = self.discriminator = self.detection_head = None
+        self.generator = self.discriminator = None
         if config.generator:
             small = replace(
                 config,

@@ -27,7 +27,7 @@ class STDRoBERTaConfig(BERTConfig):
 
 class STDRoBERTaOutput(NamedTuple):
     tokens: Float[Tensor, "b t d"]
-    token_logits: Float[Tensor, "b t v"]
+    token_logits: Float[Tensor, "b t v"] | None
     shuffled_logits: Float[Tensor, "b t"]  # above 0: this token was moved
 
 

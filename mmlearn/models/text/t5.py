@@ -12,7 +12,7 @@ the text, and in a short text there is no other. ``tiny`` is ours.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +71,7 @@ class T5Output(NamedTuple):
 class UnscaledAttention(Attention):
     r"""Attention without the division by √k, :math:`\mathrm{softmax}(Q K^\top + B) V`: queries start smaller."""
 
-    def heads(self, query: Tensor, *inputs: Tensor | bool | None) -> Float[Tensor, "b h q k"]:
+    def heads(self, query: Tensor, *inputs: Any) -> Float[Tensor, "b h q k"]:
         return super().heads(query * query.shape[-1] ** 0.5, *inputs)
 
 
@@ -101,7 +101,7 @@ class T5Block(TransformerBlock):
         nn.Module.__init__(self)
         self.norm_first = True
         of_weights = config.dropout if config.attention_dropout is None else config.attention_dropout
-        options = dict(head_width=config.head_width, bias=False, dropout=of_weights)
+        options: dict[str, Any] = dict(head_width=config.head_width, bias=False, dropout=of_weights)
         self.attention = UnscaledAttention(config.width, config.num_heads, **options)
         self.attention_norm = nn.RMSNorm(config.width, config.norm_epsilon)
         self.cross_attention = None
@@ -128,7 +128,7 @@ def distance_buckets(
     """
     position = torch.arange(keys)
     distance = position[keys - queries :, None] - position  # (queries, keys); above 0: the key is before the query
-    later = 0  # where the buckets of later keys begin
+    later: int | Tensor = 0  # where the buckets of later keys begin
     if causal:
         distance = distance.clamp(min=0)
     else:

@@ -21,9 +21,12 @@ from torch import Tensor, nn
 from mmlearn.layers import Config, real_tokens_first, select_tokens, small_linear
 from mmlearn.models.trimodal.sequences import MODALITIES, TINY, Sequences, read_batch, task_loss
 
+Subset = tuple[str, ...]
 SUBSETS = tuple(subset for size in (1, 2, 3) for subset in combinations(MODALITIES, size))  # the vertices
-EDGES = tuple((part, whole) for whole in SUBSETS for part in SUBSETS if set(part) < set(whole))
-EDGES += tuple((part, "fusion") for part in SUBSETS)  # 12 between vertices, and 7 into the last one
+EDGES: tuple[tuple[Subset, Subset | str], ...] = (
+    *((part, whole) for whole in SUBSETS for part in SUBSETS if set(part) < set(whole)),  # 12 between vertices
+    *((part, "fusion") for part in SUBSETS),  # and 7 into the last one
+)
 
 
 @dataclass(frozen=True)
@@ -79,15 +82,15 @@ class DynamicFusionGraph(nn.Module):
         self.efficacy = nn.Sequential(nn.Linear(3 * features, width), nn.ReLU(), nn.Linear(width, len(EDGES)))
         self.vertices = nn.ModuleDict()
         for whole in (*(subset for subset in SUBSETS if len(subset) > 1), "fusion"):
-            inputs = sum(sizes[part] for part, target in EDGES if target == whole)
+            inputs = sum([sizes[part] for part, target in EDGES if target == whole])
             self.vertices["+".join(whole) if whole != "fusion" else whole] = nn.Linear(inputs, width)
 
     def forward(self, unimodal: dict[str, Float[Tensor, "b f"]]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b 19"]]:
-        vertices = {(name,): unimodal[name] for name in MODALITIES}
+        vertices: dict[Subset | str, Tensor] = {(name,): unimodal[name] for name in MODALITIES}
         efficacy = torch.sigmoid(self.efficacy(torch.cat(list(vertices.values()), dim=-1)))  # (b, 19)
         weight = dict(zip(EDGES, efficacy.unbind(-1)))
         for name, network in self.vertices.items():  # small subsets first
-            whole = name if name == "fusion" else tuple(name.split("+"))
+            whole: Subset | str = name if name == "fusion" else tuple(name.split("+"))
             inputs = [weight[edge][:, None] * vertices[edge[0]] for edge in EDGES if edge[1] == whole]
             vertices[whole] = torch.tanh(network(torch.cat(inputs, dim=-1)))  # (b, d)
         return vertices["fusion"], efficacy
@@ -126,11 +129,12 @@ class GraphMFN(nn.Module):
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> GraphMFNOutput:
         sequences = self.sequences(video, mel, tokens, video_mask, mel_mask, mask)
-        parts = {name: equal_parts(*sequences[name], self.config.steps) for name in MODALITIES}  # (b, steps, …)
+        steps = self.config.steps
+        parts = {name: equal_parts(x, real, steps) for name, (x, real) in sequences.items()}  # (b, steps, …)
         zero = parts["text"].new_zeros(len(tokens), self.config.lstm_width)
         state = dict.fromkeys(MODALITIES, (zero, zero))
         memory, efficacies = zero.new_zeros(len(tokens), self.config.memory_width), []
-        for step in range(self.config.steps):
+        for step in range(steps):
             next_state = {name: self.cells[name](parts[name][:, step], state[name]) for name in MODALITIES}
             # The graph sees the cells before and after the step, so that it can react to what changes.
             cells = {name: torch.cat([state[name][1], next_state[name][1]], dim=-1) for name in MODALITIES}

@@ -1,6 +1,7 @@
 """Three sequences, each with its own length and mask: the input layer of systems of words, sound and video frames."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from mmlearn.layers.embeddings import look_up
 
 MODALITIES = ("text", "audio", "video")
 # Sound has 64 log-mel bands; small video frames are read as they are.
-TINY = dict(vocab_size=512, audio_width=64, video_width=3 * 16 * 16, dropout=0.0, outputs=4)
+TINY: dict[str, Any] = dict(vocab_size=512, audio_width=64, video_width=3 * 16 * 16, dropout=0.0, outputs=4)
 
 Sequence = tuple[Float[Tensor, "b n features"], Bool[Tensor, "b n"]]
 
@@ -47,7 +48,9 @@ class Sequences(nn.Module):
         masks = {"text": mask, "audio": mel_mask, "video": video_mask}
         result = {}
         for name, x in sequences.items():
-            real = torch.ones_like(x[..., 0], dtype=torch.bool) if masks[name] is None else masks[name]
+            real = masks[name]
+            if real is None:
+                real = torch.ones_like(x[..., 0], dtype=torch.bool)
             if len(x) != len(tokens) or not x.shape[1] or x.shape[2] != self.widths[name] or real.shape != x.shape[:2]:
                 raise ValueError(
                     f"To {len(tokens)} texts belong as many sequences of {name} with {self.widths[name]} features each "

@@ -22,7 +22,7 @@ compared with released code: words, heads and positions of texts are others.
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -41,12 +41,12 @@ from mmlearn.objectives.draws import generator_of_step
 
 MODALITIES = ("video", "audio", "text")
 
-PUBLISHED = dict(norm_epsilon=1e-6, dropout=0.1)
+PUBLISHED: dict[str, Any] = dict(norm_epsilon=1e-6, dropout=0.1)
 SMALL = TransformerConfig(512, 6, 8, **PUBLISHED)
 BASE = TransformerConfig(768, 12, 12, **PUBLISHED)
 MEDIUM = TransformerConfig(1024, 12, 16, **PUBLISHED)
 LARGE = TransformerConfig(1024, 24, 16, **PUBLISHED)
-TINY = dict(
+TINY: dict[str, Any] = dict(
     **dict.fromkeys(MODALITIES, TransformerConfig(64, 2, 4)),
     video_size=(8, 64, 64),
     samples=32_000,  # 2 s at 16 kHz

@@ -51,7 +51,7 @@ class VideoTokens(nn.Module):
         if video.ndim != 5 or video.shape[2] != 3 or not video.is_floating_point():
             got = f"{video.dtype} {tuple(video.shape)}"
             raise ValueError(f"Video is a float tensor (b, frames, 3, height, width); got {got}.")
-        got = (video.shape[1], *video.shape[3:])
-        if not min(got) or any(part > most for part, most in zip(got, self.size)):
-            most, got = (" × ".join(map(str, parts)) for parts in (self.size, got))
+        size = (video.shape[1], *video.shape[3:])
+        if not min(size) or any(part > most for part, most in zip(size, self.size)):
+            most, got = (" × ".join(map(str, parts)) for parts in (self.size, size))
             raise ValueError(f"A video has from 1 to {most} frames and pixels here, got {got}; cut it or shrink it.")

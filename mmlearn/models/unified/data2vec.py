@@ -69,6 +69,8 @@ class Data2Vec(StepCounter):
         self, *inputs: Tensor | None, real: Bool[Tensor, "b n"] | None = None, over_time: bool = False
     ) -> Float[Tensor, "b n d"]:
         """The teacher's features of unmasked inputs: a normalised mean over its last layers."""
+        if self.teacher is None:
+            raise ValueError(f"This {type(self).__name__} has no teacher: set pretrain=True in its configuration.")
         with mlp_outputs(self.blocks_of(self.teacher)) as layers:
             self.teacher(*inputs)  # fills layers, each (b, n, d)
         return contextual_targets(layers, self.config.top_layers, real, over_time)

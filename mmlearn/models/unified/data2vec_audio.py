@@ -98,6 +98,8 @@ class Data2VecAudio(Data2Vec):
     for pre-norm blocks, and as the parts of :mod:`mmlearn.models.speech.encoder` do.
     """
 
+    config: Data2VecAudioConfig
+
     def __init__(self, config: Data2VecAudioConfig):
         super().__init__()
         if config.speech.norm_first:
@@ -107,8 +109,8 @@ class Data2VecAudio(Data2Vec):
         self.encoder.context = StackedContext(config.speech, config.position_layers, config.clip_positions)
         self.ctc_head = None
         if config.vocab_size:
-            options = dict(blank=config.blank, dropout=config.speech.dropout, reduction=config.ctc_reduction)
-            self.ctc_head = CTCHead(config.speech.width, config.vocab_size, **options)
+            width, dropout, reduction = config.speech.width, config.speech.dropout, config.ctc_reduction
+            self.ctc_head = CTCHead(width, config.vocab_size, blank=config.blank, dropout=dropout, reduction=reduction)
         self.add_teacher(config.speech.width, config.speech.depth)
 
     def blocks_of(self, encoder: SpeechEncoder) -> nn.ModuleList:

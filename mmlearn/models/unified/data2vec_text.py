@@ -12,7 +12,7 @@ head learns masked words instead.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,7 +23,7 @@ from mmlearn.layers.language import initialise_as_bert, pooler
 from mmlearn.models.unified.data2vec import Data2Vec, Data2VecConfig
 from mmlearn.objectives.masked import IGNORED, masked_cross_entropy
 
-ROBERTA = dict(vocab_size=50_265, first_position=2, token_types=1, pad_token=1, norm_epsilon=1e-5)
+ROBERTA: dict[str, Any] = dict(vocab_size=50_265, first_position=2, token_types=1, pad_token=1, norm_epsilon=1e-5)
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,8 @@ class Data2VecText(Data2Vec):
 
     def token_logits(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
         """Logits of the language head, which need read only masked tokens."""
+        if self.language_head is None:
+            raise ValueError("This Data2VecText has no language head: set language_head in its configuration.")
         return self.language_head(x, self.encoder.embedding.tokens.weight)
 
     def predictions_and_targets(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:

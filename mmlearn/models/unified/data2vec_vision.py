@@ -59,7 +59,7 @@ class Data2VecVision(Data2Vec):
     def __init__(self, config: Data2VecVisionConfig):
         super().__init__()
         self.config = config
-        width, self.pool_norm, self.classifier = config.image.width, None, None
+        width, self.classifier = config.image.width, None
         self.encoder = RelativeEncoder(config.image)
         if config.num_classes:
             self.pool_norm = nn.LayerNorm(width, eps=config.image.norm_epsilon)

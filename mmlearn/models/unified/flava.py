@@ -250,7 +250,7 @@ class FLAVA(nn.Module):
 
     def pair_losses(self, batch: dict[str, Tensor], code: Int[Tensor, "b p"]) -> dict[str, Float[Tensor, ""]]:
         """Contrast of unmasked pairs; matching, and masked modelling of matching pairs only, of masked ones."""
-        tokens, mask, image, label = (batch.get(name) for name in ("tokens", "mask", "image", "token_label"))
+        image, tokens, mask, label = batch["image"], batch["tokens"], batch.get("mask"), batch["token_label"]
         match_label = batch.get("match_label", torch.ones_like(tokens[:, 0]))
         matched = matched_rows(match_label == 1)  # (b,)
         output = self(image, tokens, mask, batch["masked_patches"])

@@ -42,9 +42,10 @@ class ImageCodebook(nn.Module):
 
     def __init__(self, width: int, codes: int):
         super().__init__()
-        parts = OrderedDict(input=nn.Conv2d(3, width, 7, padding=3))
+        parts: OrderedDict[str, nn.Module] = OrderedDict(input=nn.Conv2d(3, width, 7, padding=3))
         for i, (factor_in, factor_out) in enumerate(((1, 1), (1, 2), (2, 4), (4, 8)), 1):
-            group = OrderedDict(block_1=CodebookBlock(factor_in * width, factor_out * width, 8))
+            group: OrderedDict[str, nn.Module] = OrderedDict()
+            group["block_1"] = CodebookBlock(factor_in * width, factor_out * width, 8)
             group["block_2"] = CodebookBlock(factor_out * width, factor_out * width, 8)
             if i < 4:
                 group["pool"] = nn.MaxPool2d(2)

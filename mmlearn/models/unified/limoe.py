@@ -167,7 +167,8 @@ class LIMoE(nn.Module):
                     "global": image_entropy + text_entropy,
                 }
             )
-        return {name: sum(block[name] for block in losses) / len(losses) for name in losses[0]}
+        first, *later = losses
+        return {name: sum((block[name] for block in later), first[name]) / len(losses) for name in first}
 
     @torch.no_grad()
     def after_step(self) -> None:

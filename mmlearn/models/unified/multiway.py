@@ -233,31 +233,25 @@ class Multiway(nn.Module):
         for name in sorted(labels):
             if inputs[name] not in batch or not len(batch[inputs[name]]):
                 raise ValueError(f"The batch has {name}, but no {inputs[name]}: this modality is missing.")
-        image, tokens, mask, label = (batch.get(name) for name in ("image", "tokens", "mask", "token_label"))
         if "match_label" in labels:
-            return self.pair_losses(image, tokens, mask, label, batch["match_label"], batch.get("caption_id"))
-        masked_patches = batch.get("masked_patches")
+            return self.pair_losses(batch)
+        mask = batch.get("mask")
         if labels == {"masked_patches"}:
-            output = self(image=image, masked_patches=masked_patches)
-            return {"mim": masked_codes(output.code_logits, batch["code"], masked_patches)}
+            output = self(image=batch["image"], masked_patches=batch["masked_patches"])
+            return {"mim": masked_codes(output.code_logits, batch["code"], batch["masked_patches"])}
         if labels == {"token_label"}:
-            return {"mlm": masked_cross_entropy(self(tokens=tokens, mask=mask).token_logits, label)}
-        output = self(image, tokens, mask, masked_patches)
+            output = self(tokens=batch["tokens"], mask=mask)
+            return {"mlm": masked_cross_entropy(output.token_logits, batch["token_label"])}
+        output = self(batch["image"], batch["tokens"], mask, batch["masked_patches"])
         return {
-            "mmm_text": masked_cross_entropy(output.token_logits, label),
-            "mmm_image": masked_codes(output.code_logits, batch["code"], masked_patches),
+            "mmm_text": masked_cross_entropy(output.token_logits, batch["token_label"]),
+            "mmm_image": masked_codes(output.code_logits, batch["code"], batch["masked_patches"]),
         }
 
-    def pair_losses(
-        self,
-        image: Float[Tensor, "b 3 height width"],
-        tokens: Int[Tensor, "b t"],
-        mask: Bool[Tensor, "b t"] | None,
-        label: Int[Tensor, "b t"],
-        match_label: Int[Tensor, "b"],
-        caption_id: Int[Tensor, "b"] | None,
-    ) -> dict[str, Float[Tensor, ""]]:
+    def pair_losses(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """Contrast and matching of unmasked pairs; masked words of matching pairs only."""
+        image, tokens, mask, label = batch["image"], batch["tokens"], batch.get("mask"), batch["token_label"]
+        match_label, caption_id = batch["match_label"], batch.get("caption_id")
         unmasked = torch.where(label == IGNORED, tokens, label)  # (b, t)
         embeddings = gather(self.encode_image(image)), gather(self.encode_text(unmasked, mask))  # each (b, e)
         caption_id = None if caption_id is None else gather(caption_id)

@@ -14,7 +14,7 @@ and GELU is exact, as in Transformers; the official code scales weights by their
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -80,8 +80,8 @@ class WideAttention(Attention):
     ):
         if key_width % num_heads or value_width % num_heads:
             raise ValueError(f"Keys of {key_width} and values of {value_width} do not divide into {num_heads} heads.")
-        heads = dict(head_width=key_width // num_heads, context_width=context_width, dropout=dropout)
-        super().__init__(width, num_heads, **heads)
+        head_width = key_width // num_heads
+        super().__init__(width, num_heads, head_width=head_width, context_width=context_width, dropout=dropout)
         self.value = nn.Linear(context_width, value_width)
         self.output = nn.Linear(value_width, width)
 
@@ -112,7 +112,8 @@ class PerceiverBlock(nn.Module):
         self.residual = residual
         key_width = key_width or context_width or width
         self.attention_norm = nn.LayerNorm(width)
-        self.context_norm = nn.LayerNorm(context_width) if context_width else None
+        if context_width:
+            self.context_norm = nn.LayerNorm(context_width)
         self.attention = WideAttention(
             width, num_heads, context_width or width, key_width, value_width or key_width, config.dropout
         )
@@ -177,14 +178,14 @@ class PerceiverIO(nn.Module):
         if config.vocab_size:
             self.embedding = TextEmbedding(config.vocab_size, config.text_width, config.max_length)
         self.latents = nn.Parameter(std * torch.randn(config.latents, width))
-        key_widths = dict(key_width=config.key_width, value_width=config.value_width)
-        cross = dict(context_width=input_width, mlp_factor=config.cross_mlp_factor, residual=config.query_residual)
-        self.encoder = PerceiverBlock(config, width, config.cross_heads, **cross, **key_widths)
+        key_widths: dict[str, Any] = dict(key_width=config.key_width, value_width=config.value_width)
+        cross = key_widths | dict(mlp_factor=config.cross_mlp_factor, residual=config.query_residual)
+        self.encoder = PerceiverBlock(config, width, config.cross_heads, context_width=input_width, **cross)
         self.processor = nn.ModuleList(
             PerceiverBlock(config, width, config.num_heads, mlp_factor=config.mlp_factor, **key_widths)
             for _ in range(config.depth)
         )
-        self.word_queries = self.class_query = None
+        self.class_query = None
         if config.language_head:
             text_width, heads = config.text_width, config.language_head_heads
             self.word_queries = nn.Parameter(std * torch.randn(config.max_length, text_width))
@@ -240,7 +241,7 @@ class PerceiverIO(nn.Module):
             for block in self.processor:
                 latents = block(latents)
         token_logits = logits = None
-        if self.word_queries is not None and tokens is not None:
+        if self.config.language_head and self.embedding is not None and tokens is not None:
             queries = repeat(self.word_queries[: tokens.shape[1]], "t d -> b t d", b=b)
             words = self.word_decoder(queries, latents)  # (b, t, text_width)
             token_logits = F.linear(words, self.embedding.tokens.weight, self.word_bias)

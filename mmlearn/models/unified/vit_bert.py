@@ -140,7 +140,6 @@ class ViTBERT(StepCounter):
         self.code_head = nn.Linear(config.width, config.codes)
         for part in (self.embedding, self.language_head, self.code_head):
             part.apply(partial(initialise_as_bert, std=config.initial_std))
-        self.text_teacher = self.image_teacher = None
         if config.teachers:
             self.text_teacher, self.image_teacher = TextTeacher(config), ImageTeacher(config)
         self.shared = {name: name.replace(".", "_") for name, x in self.encoder.named_parameters() if x.ndim > 1}
@@ -164,7 +163,7 @@ class ViTBERT(StepCounter):
         """Through the shared transformer; in training only the modality's own weights get a gradient."""
         if not self.training:
             return self.encoder(x, mask)
-        weights = dict(self.encoder.named_parameters())
+        weights: dict[str, Tensor] = dict(self.encoder.named_parameters())
         weights |= {name: own_gradient(weights[name], owned) for name, owned in self.masks(modality).items()}
         return functional_call(self.encoder, weights, (x, mask))
 
@@ -185,9 +184,9 @@ class ViTBERT(StepCounter):
         mask: Bool[Tensor, "c t"] | None = None,
         masked_patches: Bool[Tensor, "b p"] | None = None,
     ) -> ViTBERTImageOutput | ViTBERTTextOutput | ViTBERTOutput:
-        if tokens is None and image is None:
-            raise ValueError("Nothing to read: give tokens, an image, or both, which need not belong together.")
         if image is None:
+            if tokens is None:
+                raise ValueError("Nothing to read: give tokens, an image, or both, which need not belong together.")
             return self.read_text(tokens, mask)
         if tokens is None:
             return self.read_image(image, masked_patches)
@@ -210,7 +209,7 @@ class ViTBERT(StepCounter):
         for name in ("tokens", "image"):
             if name not in batch or not len(batch[name]):
                 raise ValueError(f"Each batch has texts and pictures, and this one has no {name}.")
-        if self.text_teacher is None:
+        if not self.config.teachers:
             raise ValueError("This ViT-BERT has no teachers to learn from: set teachers in its configuration.")
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:

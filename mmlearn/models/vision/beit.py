@@ -57,7 +57,7 @@ class BEiT(nn.Module):
         self.config = config
         width, epsilon = config.image.width, config.image.norm_epsilon
         self.image_encoder = RelativeEncoder(config.image)
-        self.code_norm = self.code_head = self.pool_norm = self.classifier = None
+        self.code_head = self.classifier = None
         if config.codes:
             self.code_norm, self.code_head = nn.LayerNorm(width, eps=epsilon), small_linear(width, config.codes)
         if config.num_classes:

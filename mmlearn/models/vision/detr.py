@@ -107,8 +107,8 @@ class DETR(nn.Module):
         output = self(batch["image"], batch.get("pixel_mask"))
         objects = (batch["object_classes"], batch["boxes"], batch["object_mask"])
         predictions = (*output.aux_outputs, (output.class_logits, output.boxes))
-        losses = [set_losses(*prediction, *objects, self.config.weights) for prediction in predictions]
-        return {name: sum(block[name] for block in losses) for name in losses[0]}
+        first, *later = [set_losses(logits, boxes, *objects, self.config.weights) for logits, boxes in predictions]
+        return {name: sum((block[name] for block in later), first[name]) for name in first}
 
     @torch.no_grad()
     def detect(self, image: Float[Tensor, "b 3 height width"]) -> tuple[Tensor, Tensor, Tensor]:

@@ -33,8 +33,10 @@ class DETRAttention(Attention):
         context_positions: Float[Tensor, "*#b n d"] | None = None,
         mask: Bool[Tensor, "b n"] | None = None,
     ) -> Float[Tensor, "b q d"]:
-        context, context_positions = (x, positions) if context is None else (context, context_positions)
-        projected = self.query(x + positions), self.key(context + context_positions), self.value(context)
+        if context is None:
+            context, context_positions = x, positions
+        located = context if context_positions is None else context + context_positions
+        projected = self.query(x + positions), self.key(located), self.value(context)
         query, key, value = (self.split_heads(part) for part in projected)  # (b, h, q, k), (b, h, n, k) twice
         return self.output(self.heads(query, key, value, mask, False, None).transpose(1, 2).flatten(2))
 
@@ -59,8 +61,8 @@ class DETRBlock(TransformerBlock):
         context_mask: Bool[Tensor, "b n"] | None = None,
     ) -> Float[Tensor, "b q d"]:
         x = self.residual(x, self.attention_norm, lambda x: self.attention(x, positions, mask=mask))
-        if self.cross_attention is not None:
-            attend: Callable[[Tensor], Tensor] = lambda x: self.cross_attention(  # noqa: E731
+        if (cross_attention := self.cross_attention) is not None:
+            attend: Callable[[Tensor], Tensor] = lambda x: cross_attention(  # noqa: E731
                 x, positions, context, context_positions, context_mask
             )
             x = self.residual(x, self.cross_attention_norm, attend)

@@ -64,8 +64,9 @@ class MAEDecoder(nn.Module):
         self.project = nn.Linear(image.width, width)
         self.mask_token = nn.Parameter(0.02 * torch.randn(width))
         self.positions = nn.Parameter(fixed_positions(grid, width), requires_grad=False)
-        blocks = dict(width=width, depth=config.decoder_depth, num_heads=config.decoder_heads)
-        self.transformer = Transformer(replace(image, mlp_width=config.decoder_mlp_width, **blocks))
+        depth, heads, mlp_width = config.decoder_depth, config.decoder_heads, config.decoder_mlp_width
+        blocks = replace(image, width=width, depth=depth, num_heads=heads, mlp_width=mlp_width)
+        self.transformer = Transformer(blocks)
         self.norm = nn.LayerNorm(width, eps=image.norm_epsilon)
         self.pixels = small_linear(width, 3 * image.patch_size**2)
 

@@ -97,7 +97,7 @@ class RelativeBias(nn.Module):
         self.table = nn.Parameter(torch.zeros((2 * grid[0] - 1) * (2 * grid[1] - 1) + 3, num_heads))
 
     def forward(self, grid: tuple[int, int]) -> Float[Tensor, "1 h n n"]:
-        table = self.table
+        table: Tensor = self.table
         if grid != self.grid:
             offsets = rearrange(table[:-3], "(row column) h -> 1 h row column", row=2 * self.grid[0] - 1)
             offsets = F.interpolate(offsets, (2 * grid[0] - 1, 2 * grid[1] - 1), mode="bilinear")
@@ -143,7 +143,8 @@ class RelativeEncoder(nn.Module):
                     f"To hide patches, mask_token is True and they are bool {tuple(x.shape[:2])}; got {got}."
                 )
             x = torch.where(masked_patches[..., None], self.mask_token.to(x), x)
-        x = torch.cat([embedding.class_token.to(x).expand(len(x), 1, -1), x], 1)  # (b, 1 + p, d)
+        class_token = embedding.get_parameter("class_token").to(x).expand(len(x), 1, -1)
+        x = torch.cat([class_token, x], 1)  # (b, 1 + p, d)
         return self.dropout(x if embedding.positions is None else x + embedding._positions(grid))
 
     def forward(

@@ -78,8 +78,9 @@ def resnet(config: ResNetConfig, norm: Callable[[int], nn.Module] | None = None)
     2015, by their outputs. ``ValueError`` unless each stage has a width and a number of blocks.
     """
     if norm is None:
-        from torchvision.ops import FrozenBatchNorm2d as norm
+        from torchvision.ops import FrozenBatchNorm2d
 
+        norm = FrozenBatchNorm2d
     if len(config.widths) != len(config.blocks) or not config.widths or min(config.blocks) < 1:
         raise ValueError(f"Each stage has a width and its blocks; got widths {config.widths}, blocks {config.blocks}.")
     # The stem: (b, 3, height, width) → (b, stem_width, height / 4, width / 4).

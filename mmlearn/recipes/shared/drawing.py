@@ -8,7 +8,6 @@ import torch
 
 from mmlearn.data.fields import Batch, Label
 from mmlearn.evaluation.measures import Rows, retrieval, row
-from mmlearn.layers.config import Config
 from mmlearn.recipes import Alarm, Objective, OptimizerStep, Stage
 from mmlearn.recipes.shared.image_codes import Pixels
 
@@ -85,7 +84,7 @@ class GANPixels(Pixels):
 
     known = (*Pixels.known, "noise_numbers")
 
-    def fitted(self, data: Any, config: Config, seed: int) -> "GANPixels":
+    def fitted(self, data: Any, config: Any, seed: int) -> "GANPixels":
         """As of :class:`~mmlearn.data.fields.Image`, with what labels ask for."""
         found = super().fitted(data, config, seed)
         return type(self)(found.mean, found.std, found.image_size, config.noise_numbers)
