@@ -17,7 +17,7 @@ from mmlearn.data.fields import Batch
 from mmlearn.files import written_whole
 from mmlearn.recipes.discovery import find_recipe, system_files
 from mmlearn.training.counting import count, count_training
-from mmlearn.training.plan import GIB, memory
+from mmlearn.training.plan import GIB
 
 RECORD = Path(__file__).parent / "results" / "presets.json"
 BATCH, CHUNK, PRECISION = 64, 16, "bf16"
@@ -58,14 +58,15 @@ def needs(name: str, preset: str) -> dict[str, Any]:
     if part := PARTS.get((name, preset)):
         with torch.device("meta"):
             system = recipe.make(config).train()
-        found = count_training(system, recipe.stages[0].optimizer_steps, lambda b: [part(b, t)], precision=PRECISION)
+        found = count_training(
+            system, recipe.stages[0].optimizer_steps, [part(BATCH, t)], chunk=CHUNK, precision=PRECISION
+        )
     else:
-        found = count(recipe, config, precision=PRECISION, text_length=t)
-    ways = memory(found, BATCH, chunk=CHUNK)
+        found = count(recipe, config, BATCH, chunk=CHUNK, precision=PRECISION, text_length=t)
     return {
         "parameters": found.parameters,
-        "flops": round(found.flops.shared(BATCH, 1) / BATCH),
-        "bytes": {way: round(ways[way]["all"]) for way in WAYS if way in ways},
+        "flops": round(found.flops / BATCH),
+        "bytes": {way: round(found.memory[way]["all"]) for way in WAYS if way in found.memory},
     }
 
 

@@ -34,31 +34,29 @@ def plan(
     from mmlearn.training.plan import GIB, card_for
     from mmlearn.training.plan import plan as make
 
-    card, recipe = card_for(device, precision, batch_size, devices), find_recipe(system)  # before counting takes time
-    learned = dict(precision=precision, optimizer=optimizer, stage=stage, text_length=text_length)
-    counted = count(recipe, recipe.config.preset(preset), **learned)
-    running = dict(batch=batch_size, device=device, devices=devices, precision=precision)
-    made = make(counted, samples=pairs * epochs, **running, utilisation=utilisation, chunk=chunk)
+    card, recipe = card_for(device, precision), find_recipe(system)  # before counting takes time
+    how = dict(precision=precision, optimizer=optimizer, stage=stage, text_length=text_length)
+    counted = count(recipe, recipe.config.preset(preset), batch_size, devices=devices, chunk=chunk, **how)
+    made = make(counted, samples=pairs * epochs, device=device, utilisation=utilisation)
     if as_json:
         print(in_json(asdict(made)))
         return
     kind = "float32" if precision == "no" else precision
     say(f"{system} {preset} on {devices} × {device} ({card.gib:g} GiB each) in {kind}, {optimizer}")
-    numbers = {
-        "parameters": f"{made.parameters:,}, {made.trained:,} of them trained",
-        "FLOPs of a step": f"{made.flops:.3g}",
-        "steps": f"{made.steps:,}",
-        f"hours at {utilisation:.0%} of peak": f"{made.hours:,.1f}",
-        "device hours": f"{made.device_hours:,.0f}",
-        "samples a second": f"{made.samples_per_second:,.0f}",
-        "to load": f"{made.bytes_per_second / 1e6:,.0f} MB a second, as a batch holds it",
-    }
-    for name, value in numbers.items():
-        print(f"{name:24} {value}")
-    print("\nGiB on each device")
-    read = {"in chunks": f"in chunks of {min(chunk, batch_size // devices):,}"}
-    rows = []
-    for way, held in made.memory.items():
-        row = {name: f"{value / GIB:.2f}" for name, value in held.items()}
-        rows.append({"training": read.get(way, way), **row, "fits": "yes" if way in made.fits else "no"})
+    print(f"""\
+parameters               {made.parameters:,}, {made.trained:,} of them trained
+FLOPs of a step          {made.flops:.3g}
+steps                    {made.steps:,}
+{f"hours at {utilisation:.0%} of peak":24} {made.hours:,.1f}
+device hours             {made.device_hours:,.0f}
+samples a second         {made.samples_per_second:,.0f}
+to load                  {made.bytes_per_second / 1e6:,.0f} MB a second, as a batch holds it
+
+GiB on each device""")
+    names = {way: way for way in made.memory} | {"in chunks": f"in chunks of {min(chunk, batch_size // devices):,}"}
+    rows = [
+        {"training": names[way], **{name: f"{x / GIB:.2f}" for name, x in held.items()}}
+        | {"fits": "yes" if way in made.fits else "no"}
+        for way, held in made.memory.items()
+    ]
     show(rows, False)

@@ -1,21 +1,22 @@
 """How long steps take and how much memory they hold, on a machine that others may use as well."""
 
+import gc
 import resource
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.parallel import DistributedDataParallel
 
 from mmlearn.layers.config import Config
 from mmlearn.recipes.discovery import find_recipe
-from mmlearn.training.counting import Kept, grown
-from mmlearn.training.memory import encode_in_chunks
+from mmlearn.training.counting import grown
+from mmlearn.training.memory import save_memory
 from mmlearn.training.optimizers import build_optimizers
 from mmlearn.training.updates import Loss
 
@@ -38,21 +39,20 @@ def in_turn(ways: Mapping[Any, Callable[[], Any]], rounds: int) -> dict[Any, lis
     return seconds
 
 
-def example_batch(name: str, config: Config, b: int, t: int, device: str | torch.device = "cpu") -> dict[str, Tensor]:
-    """A batch of noise for a system, whose b texts have t tokens."""
-    recipe = find_recipe(name)
-    batch = grown(next(iter(recipe.examples(config, b=2))), recipe.holds()[0], b, t)
-    noise = torch.Generator().manual_seed(0)
-    batch = {key: x.normal_(generator=noise) if x.is_floating_point() else x.fill_(1) for key, x in batch.items()}
-    return {key: x.to(device) for key, x in batch.items()}
-
-
 def kept_bytes(compute: Callable[[], Tensor], without: Iterable[Tensor] = ()) -> int:
     """Bytes that ``compute()`` keeps for its backward pass, each storage once, but not those of ``without``."""
-    kept = Kept(without)
-    with kept:
+    own, kept = {x.untyped_storage() for x in without}, set()
+    with saved_tensors_hooks(lambda x: kept.add(x.untyped_storage()) or x, lambda x: x):
         compute()
-    return kept.total
+    return sum(storage.nbytes() for storage in kept - own)
+
+
+def example_batch(name: str, config: Config, b: int, t: int, device: str | torch.device = "cpu") -> dict[str, Tensor]:
+    """A batch of noise for a system, whose b texts have t tokens."""
+    recipe, noise = find_recipe(name), torch.Generator().manual_seed(0)
+    batch = grown(next(iter(recipe.examples(config, b=2))), recipe.holds()[0], b, t)
+    batch = {key: x.normal_(generator=noise) if x.is_floating_point() else x.fill_(1) for key, x in batch.items()}
+    return {key: x.to(device) for key, x in batch.items()}
 
 
 def peak_memory(
@@ -62,33 +62,32 @@ def peak_memory(
 
     Process r reads ``chunks[r]`` rows at a time, or all where that is None. Its allocator has to be :data:`EXACT`.
     """
-    _steps(name, config, 4, t, chunks[rank] and 2)  # what PyTorch loads with it does not count
-    before, found = _held("VmRSS"), []
+
+    def held(which: str) -> int:
+        """Bytes of this process, now (VmRSS) or at most until now (VmHWM). Elsewhere than on Linux only the latter."""
+        if not (status := Path("/proc/self/status")).exists():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith(which))
+
+    def train(b: int, chunk: int | None) -> None:
+        """Two steps of a new system; the first, on few samples, makes what its optimiser holds."""
+        system = find_recipe(name).make(config).train()
+        optimizers = build_optimizers(system, "adamw", learning_rate=1e-3, weight_decay=0.1)
+        batch = example_batch(name, config, b, t)
+        with save_memory(system, False, chunk):
+            for rows in (4, b):
+                sum(system.loss({key: x[:rows] for key, x in batch.items()}).values()).backward()
+                for optimizer in optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad()
+
+    train(4, chunks[rank] and 2)  # what PyTorch loads with it does not count
+    before, found = held("VmRSS"), []
     for b in batches:
-        _steps(name, config, b, t, chunks[rank])
-        found.append(_held("VmHWM") - before)
+        gc.collect()
+        train(b, chunks[rank])
+        found.append(held("VmHWM") - before)
     return found
-
-
-def _steps(name: str, config: Config, b: int, t: int, chunk: int | None) -> None:
-    """Two steps of a new system; the first, on few samples, makes what its optimiser holds."""
-    system = find_recipe(name).make(config).train()
-    optimizers = build_optimizers(system, "adamw", learning_rate=1e-3, weight_decay=0.1)
-    batch = example_batch(name, config, b, t)
-    with encode_in_chunks(system, chunk) if chunk else nullcontext():
-        for rows in (4, b):
-            sum(system.loss({key: x[:rows] for key, x in batch.items()}).values()).backward()
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad()
-
-
-def _held(which: str) -> int:
-    """Bytes of this process, now (VmRSS) or at most until now (VmHWM). Elsewhere than on Linux only the latter."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith(which))
 
 
 def steps_together(

@@ -2,20 +2,16 @@
 
 import inspect
 import os
-from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, wraps
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from mmlearn.data.batches import batches_of
 from mmlearn.data.fields import Batch
-
-if TYPE_CHECKING:
-    from mmlearn.training.counting import Count
 
 MARGIN = 1.15  # a measured peak is within 15 % of what is counted
 LOOKED_AT = 8  # batches, for how long samples are and what tasks there are
@@ -42,53 +38,61 @@ def _advice(asked: Mapping[str, Any]) -> str:
     """What to change of these arguments of :func:`~mmlearn.training.fit`."""
     batch, options = asked["batch_size"], asked["options"]
     world = dist.get_world_size() if dist.is_initialized() else 1
+    ways = dict(recompute=options.recompute, chunk=options.chunk, shard=options.shard)
     try:
-        counted, batch = _counted(asked, world)
+        count, rows = _counting(asked, world)
+        return what_fits(count, device_bytes(), rows * world, world, **ways)
     except Exception:  # whatever it is: that memory has run out is what must be told
         return f"lower the batch size from {batch}, to {max(world, batch // 2 // world * world)} at first."
-    ways = dict(recompute=options.recompute, chunk=options.chunk, shard=options.shard)
-    return what_fits(counted, device_bytes(), batch, world, **ways)
 
 
 def what_fits(
-    counted: "Count", room: int, batch: int, world: int = 1, *, recompute: bool, chunk: int | None, shard: bool = False
+    count: Callable[[int, int], Any],
+    room: int,
+    batch: int,
+    world: int = 1,
+    *,
+    recompute: bool,
+    chunk: int | None,
+    shard: bool = False,
 ) -> str:
     """What would fit a device of ``room`` bytes, where a batch of ``batch`` on ``world`` of them did not; one line.
 
-    Of several processes each has counted what it has itself: its own samples, with the columns that others bring.
+    ``count(b, chunk)`` is the :class:`~mmlearn.training.counting.Count` of a step in which each of them has b samples.
     """
-    from mmlearn.training.plan import GIB, memory
+    from mmlearn.training.plan import GIB
 
-    def needed(batch: int, way: str, chunk: int | None = None, shard: bool = shard) -> float:
-        own = memory(counted, batch // world, 1, chunk or batch // world)[way]
-        held = memory(counted, batch, world)["sharded"] if shard else own
-        return MARGIN * (own["all"] + sum(held[name] - own[name] for name in ("weights", "gradients", "optimiser")))
+    own, counted = batch // world, cache(count)
+    halves = [own // 2**k for k in range(1, own.bit_length())]
+    towers = "in chunks" in counted(own, chunk or own).memory
+    usual = "in chunks" if chunk and towers else "recomputed" if recompute else "plain"
 
-    def largest(way: str, chunk: int | None = None, room: float = room) -> int:
-        """The largest batch that fits, of those that processes can share; 0 where none does."""
-        return world * bisect_right(range(1, batch // world + 1), room, key=lambda b: needed(b * world, way, chunk))
+    def needed(b: int = own, way: str = usual, chunk: int | None = chunk, shard: bool = shard) -> float:
+        ways = counted(b, chunk or b).memory
+        held = ways["sharded" if shard else "plain"]
+        return held["all"] - held["activations"] + ways[way]["activations"]
 
-    chunk = chunk if counted.towers else None
-    way = "in chunks" if chunk else "recomputed" if recompute else "plain"
-    need = needed(batch, way, chunk)
-    needs = f"needs {need / MARGIN / GIB:.1f} GiB, and the device has {room / GIB:.1f}"
+    def first(sizes: Iterable[int], need: Callable[[int], float]) -> int | None:
+        return next((size for size in sizes if need(size) * MARGIN <= room), None)
+
+    needs = f"needs {needed() / GIB:.1f} GiB, and the device has {room / GIB:.1f}"
     has = f"by the planner's count a batch of {batch} {needs}"
-    if need <= room:  # and it did not fit
-        less = max(largest(way, chunk, need / MARGIN), world)
+    if first([own], needed):  # and it did not fit
+        less = world * max(1, own // 2)
         return f"{has}: another program may hold some (see nvidia-smi); end it, or lower the batch size to {less}."
-    fitting, ways = largest(way, chunk), []
-    if fitting:
-        ways.append(f"lower the batch size to {fitting}")
-    if way == "plain" and (again := largest("recomputed")) > fitting:
-        ways.append("recompute" if again == batch else f"recompute, with a batch size of {again}")
-    if world > 1 and not shard and needed(batch, way, chunk, shard=True) <= room:
-        ways.append("cut the weights among processes (shard)")
-    sizes = [2**k for k in range(12, -1, -1) if 2**k < (chunk or batch // world)] if counted.towers else []
-    if smaller := next((k for k in sizes if needed(batch, "in chunks", k) <= room), None):
-        ways.append(f"read in chunks of {smaller} (chunk)")
-    return (
-        f"{has}. What fits: {', '.join(ways)}." if ways else f"{has}. No batch is small enough: take a smaller preset."
-    )
+    found = []
+    if b := first(halves, needed):
+        found.append(f"lower the batch size to {b * world}")
+    if usual == "plain" and first([own], lambda b: needed(b, "recomputed")):
+        found.append("recompute")
+    if world > 1 and not shard and first([own], lambda b: needed(b, shard=True)):
+        found.append("cut the weights among processes (shard)")
+    smaller = [size for size in halves if towers and size < (chunk or own)]
+    if size := first(smaller, lambda size: needed(own, "in chunks", size)):
+        found.append(f"read in chunks of {size} (chunk)")
+    if not found:
+        return f"{has}. No batch is small enough: take a smaller preset."
+    return f"{has}. What fits: {', or '.join(found)}."
 
 
 def device_bytes() -> int:
@@ -98,8 +102,8 @@ def device_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _counted(asked: Mapping[str, Any], world: int) -> "tuple[Count, int]":
-    """The training as it was asked for, on samples as long as those of the first batches; and the rows of a batch."""
+def _counting(asked: Mapping[str, Any], world: int) -> tuple[Callable[[int, int], Any], int]:
+    """What counts the training as it was asked for, on samples as long as in the first batches; and rows of a batch."""
     from mmlearn.training.counting import count_training
 
     options = asked["options"]
@@ -108,13 +112,14 @@ def _counted(asked: Mapping[str, Any], world: int) -> "tuple[Count, int]":
     alike: dict[tuple[str, ...], list[Batch]] = {}  # a batch of one task has other entries than one of another
     for batch in (batches[k] for k in range(LOOKED_AT)):
         alike.setdefault(tuple(batch), []).append(batch)
-    learned = dict(precision=options.precision, optimizer=asked["optimizer"])
-    longest = lambda b: [_as_long(given, b) for given in alike.values()]  # noqa: E731
-    counted = count_training(asked["system"], asked["turns"], longest, **learned)
-    return counted, world * len(next(iter(batch.values())))
 
+    def longest(name: str, given: Sequence[Batch], b: int) -> Tensor:
+        shape = map(max, zip(*(batch[name].shape[1:] for batch in given)))
+        return torch.empty((b, *shape), dtype=given[0][name].dtype, device="meta")
 
-def _as_long(batches: Sequence[Batch], b: int) -> Batch:
-    """A batch of b rows, each entry as long as the longest of these."""
-    shapes = {name: map(max, zip(*(batch[name].shape[1:] for batch in batches))) for name in batches[0]}
-    return {name: torch.empty((b, *shape), dtype=batches[0][name].dtype) for name, shape in shapes.items()}
+    def count(b: int, chunk: int) -> Any:
+        learned = dict(precision=options.precision, optimizer=asked["optimizer"])
+        tasks = [{name: longest(name, given, b) for name in names} for names, given in alike.items()]
+        return count_training(asked["system"], asked["optimizer_steps"], tasks, devices=world, chunk=chunk, **learned)
+
+    return count, len(next(iter(batch.values())))

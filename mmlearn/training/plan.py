@@ -1,8 +1,4 @@
-"""What a training will cost, before anything is paid for: FLOPs, memory, hours, bytes.
-
-Several devices share the samples of a batch. Of the matrix of a contrastive loss each computes the rows of its own
-samples, as :func:`mmlearn.objectives.own_rows` has it; where some rows have no part in the loss, all of it.
-"""
+"""What a training will cost, before anything is paid for: FLOPs, memory, hours, bytes."""
 
 import math
 import re
@@ -35,39 +31,6 @@ DEVICES = {
 }
 
 
-def memory(counted: Count, batch: int, devices: int = 1, chunk: int = 1024) -> dict[str, dict[str, float]]:
-    """Bytes on each device, by the way of training and by what they hold.
-
-    - *in chunks*, where that is possible: the towers of a contrastive system read ``chunk`` samples at a time, as
-      :func:`~mmlearn.training.memory.encode_in_chunks` has it.
-    - *recomputed*: of each transformer block only its input is kept, as in
-      :func:`~mmlearn.training.memory.recompute_blocks`.
-    - *sharded*: each device holds its part of weights, gradients and optimiser, and all weights of one block and of
-      what is in no block, as :func:`~mmlearn.training.distributed.sharded` has it.
-    """
-    saved, each = counted.saved, min(chunk, math.ceil(batch / devices))
-    matrix = saved.total.pairs(batch, devices)
-    whole = saved.total.shared(batch, devices) - matrix
-    outside = whole - saved.blocks.shared(batch, devices)
-    once_more = outside + saved.inputs.shared(batch, devices) + saved.largest_block.shared(batch, devices)
-    held = {"weights": 4 * counted.parameters, "gradients": 4 * counted.moved, "optimiser": counted.state}
-    passing, of_chunk = counted.passing * batch / devices, saved.total.constant + saved.total.linear * each
-    part = {name: value / devices for name, value in held.items()}
-    part["weights"] += 4 * (counted.block + counted.outside)
-    ways = {
-        "plain": held | {"activations": whole, "in passing": passing},
-        "in chunks": held | {"activations": of_chunk, "in passing": counted.passing * each},
-        "recomputed": held | {"activations": once_more, "in passing": passing},
-        "sharded": part | {"activations": whole, "in passing": passing},
-    }
-    if not counted.towers:
-        del ways["in chunks"]
-    for parts in ways.values():
-        parts["loss matrix"] = matrix
-        parts["all"] = sum(parts.values())
-    return ways
-
-
 def card_named(name: str) -> str | None:
     """The card in ``DEVICES`` that has this name; ``None`` where there is none, or one of its slower kinds."""
     words = set(re.findall(r"\w+", name.lower()))
@@ -76,6 +39,16 @@ def card_named(name: str) -> str | None:
     if {"a100", "40gb"} <= words:
         return "a100-40"
     return next((card for card in DEVICES if set(card.split("-")) <= words), None)
+
+
+def card_for(device: str, precision: str) -> Device:
+    """The card of this name. ``ValueError`` for another, or a precision that it lacks."""
+    if device not in DEVICES:
+        raise ValueError(f"There is no device {device!r}; {suggest(device, DEVICES)}.")
+    card = DEVICES[device]
+    if precision not in card.flops:
+        raise ValueError(f"{device} has no {precision}; {suggest(precision, card.flops)}.")
+    return card
 
 
 @dataclass(frozen=True)
@@ -90,58 +63,32 @@ class Plan:
     device_hours: float
     samples_per_second: float
     bytes_per_second: float  # that loaders deliver to all devices, as a batch holds them
-    memory: dict[str, dict[str, float]]  # as :func:`memory` has it
+    memory: dict[str, dict[str, float]]  # on each device, as it was counted
     fits: list[str]  # the ways for which a device's memory is enough
 
 
-def card_for(device: str, precision: str, batch: int, devices: int) -> Device:
-    """The card of this name. ``ValueError`` for another, a precision that it lacks, or a batch it cannot share."""
-    if device not in DEVICES:
-        raise ValueError(f"There is no device {device!r}; {suggest(device, DEVICES)}.")
-    card = DEVICES[device]
-    if precision not in card.flops:
-        raise ValueError(f"{device} has no {precision}; {suggest(precision, card.flops)}.")
-    if min(batch, devices) < 1 or batch % devices:
-        raise ValueError(
-            f"{devices} devices cannot share a batch of {batch} equally; take a multiple of them, at least 1 each."
-        )
-    return card
-
-
-def plan(
-    counted: Count,
-    *,
-    samples: float,
-    batch: int,
-    device: str,
-    devices: int = 1,
-    precision: str = "bf16",
-    utilisation: float = 0.4,
-    chunk: int = 1024,
-) -> Plan:
-    """A training on so many ``samples``, each as often as it is counted in them.
+def plan(counted: Count, *, samples: float, device: str, utilisation: float = 0.4) -> Plan:
+    """A training in such steps on so many ``samples``, each as often as it is counted in them.
 
     ``utilisation`` is the share of its data sheet's FLOP/s that a device reaches: 0.3 to 0.5 in well-made trainings.
-    Raises ``ValueError`` as :func:`card_for` does, and for samples, a chunk or a utilisation that cannot be.
+    Raises ``ValueError`` as :func:`card_for` does, and for samples or a utilisation that cannot be.
     """
-    card = card_for(device, precision, batch, devices)
-    if not 1 <= samples < math.inf or chunk < 1:
-        raise ValueError(f"Samples and a chunk are at least 1 and finite, got {samples:g} and {chunk}.")
+    card = card_for(device, counted.precision)
+    if not 1 <= samples < math.inf:
+        raise ValueError(f"Samples are at least 1 and finite, got {samples:g}.")
     if not 0 < utilisation <= 1:
         raise ValueError(f"Utilisation is above 0 and at most 1, such as 0.4; got {utilisation}.")
-    steps = math.ceil(samples / batch)
-    flops = counted.flops.shared(batch, devices)
-    seconds = flops / (card.flops[precision] * utilisation)
-    held = memory(counted, batch, devices, chunk)
+    steps = math.ceil(samples / counted.batch)
+    seconds = counted.flops / (card.flops[counted.precision] * utilisation)
     return Plan(
         parameters=counted.parameters,
         trained=counted.trained,
-        flops=flops * devices,
+        flops=counted.flops * counted.devices,
         steps=steps,
         hours=steps * seconds / 3600,
-        device_hours=steps * seconds * devices / 3600,
-        samples_per_second=batch / seconds,
-        bytes_per_second=batch / seconds * counted.sample,
-        memory=held,
-        fits=[way for way, parts in held.items() if parts["all"] <= card.gib * GIB],
+        device_hours=steps * seconds * counted.devices / 3600,
+        samples_per_second=counted.batch / seconds,
+        bytes_per_second=counted.batch / seconds * counted.sample,
+        memory=counted.memory,
+        fits=[way for way, parts in counted.memory.items() if parts["all"] <= card.gib * GIB],
     )

@@ -36,14 +36,11 @@ class Pace:
 
 def step_flops(system: nn.Module, batches: Sequence[Mapping[str, Tensor]]) -> float:
     """The operations of a training step, forward and backward, of the mean of these batches; gradients are dropped."""
-    device, training = next(system.parameters()).device, system.training
-
-    def flops(batch: Mapping[str, Tensor]) -> int:
-        batch = {name: value.to(device) for name, value in batch.items()}
-        return count_flops(lambda: sum(system.loss(batch).values()).backward())
-
+    device, training, total = next(system.parameters()).device, system.training, 0
     system.train()
-    total = sum(map(flops, batches))
+    for batch in batches:
+        here = {name: value.to(device) for name, value in batch.items()}
+        total += count_flops(lambda here=here: sum(system.loss(here).values()).backward())
     system.train(training).zero_grad()
     return total / len(batches)
 

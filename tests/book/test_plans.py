@@ -42,9 +42,8 @@ def test_what_is_recorded_is_what_is_counted(name, preset):
 
 def test_what_is_recorded_is_what_mmlearn_plan_says():
     recipe = find_recipe("ast")
-    made = plan(
-        count(recipe, recipe.config.preset("small"), precision="bf16"), samples=1e6, batch=plans.BATCH, device="h100"
-    )
+    counted = count(recipe, recipe.config.preset("small"), plans.BATCH, precision="bf16")
+    made = plan(counted, samples=1e6, device="h100")
     row = plans.recorded()["ast"]["small"]
     assert row["parameters"] == made.parameters
     assert row["flops"] == pytest.approx(made.flops / plans.BATCH)

@@ -33,10 +33,10 @@ def counted_once(known, monkeypatch):
     """What was asked before is not counted again."""
     count = counting.count
 
-    def once(recipe, config, **options):
-        asked = repr((recipe.system, config, options))
+    def once(recipe, config, batch, **options):
+        asked = repr((recipe.system, config, batch, options))
         if asked not in known:
-            known[asked] = count(recipe, config, **options)
+            known[asked] = count(recipe, config, batch, **options)
         return known[asked]
 
     monkeypatch.setattr(counting, "count", once)
@@ -53,7 +53,7 @@ def test_a_plan_as_a_table(mmlearn):
     ]  # fmt: skip
     assert lines[2].split() == ["steps", "12,208"]
     rows = [re.split(" {2,}", line) for line in lines[10:]]
-    assert [row[0] for row in rows] == ["plain", "in chunks of 1,024", "recomputed", "sharded"]
+    assert [row[0] for row in rows] == ["plain", "recomputed", "in chunks of 1,024", "sharded"]
     assert {row[-1] for row in rows} <= {"yes", "no"}
 
 

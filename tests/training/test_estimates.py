@@ -11,7 +11,7 @@ from mmlearn.recipes.discovery import find_recipe
 from mmlearn.training.counting import count
 from mmlearn.training.estimates import block_flops, kept_by_block, recomputed_bytes, sharded_bytes, utilisation
 from mmlearn.training.memory import recompute_blocks
-from mmlearn.training.plan import memory, plan
+from mmlearn.training.plan import plan
 
 SHAPES = [(10, 32, 4, 128), (48, 64, 2, 96), (200, 64, 8, 256)]
 
@@ -58,11 +58,10 @@ def test_segments_of_the_root_of_the_depth_keep_least():
 
 def test_shares_of_devices_are_those_of_the_planner():
     recipe = find_recipe("gpt2")
-    counted = count(recipe, recipe.config.preset("tiny"), text_length=16)
-    held = memory(counted, 8, 4)
+    held = (counted := count(recipe, recipe.tiny(), 8, devices=4, text_length=16)).memory
     bytes_of = {way: sum(held[way][name] for name in ("weights", "gradients", "optimiser")) for way in held}
     assert sharded_bytes(counted.parameters, 4, 0) == pytest.approx(bytes_of["plain"], rel=1e-3)
-    gathered = 4 * (counted.block + counted.outside)  # what a device puts together for its turn
+    gathered = held["sharded"]["weights"] - counted.parameters  # what a device puts together for its turn
     assert sharded_bytes(counted.parameters, 4, 3) == pytest.approx(bytes_of["sharded"] - gathered, rel=1e-3)
     shares = [sharded_bytes(1.0, 64, stage) for stage in range(4)]
     assert shares == sorted(shares, reverse=True)
@@ -70,6 +69,6 @@ def test_shares_of_devices_are_those_of_the_planner():
 
 def test_utilisation_is_that_from_which_the_planner_takes_its_hours():
     recipe = find_recipe("gpt2")
-    counted = count(recipe, recipe.config.preset("tiny"), text_length=16)
-    made = plan(counted, samples=1e6, batch=64, device="a100", precision="bf16", utilisation=0.37)
+    counted = count(recipe, recipe.tiny(), 64, precision="bf16", text_length=16)
+    made = plan(counted, samples=1e6, device="a100", utilisation=0.37)
     assert utilisation(made.flops / 64 / 3, made.samples_per_second, 312e12) == pytest.approx(0.37)
