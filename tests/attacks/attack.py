@@ -24,6 +24,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tools"))
 
 import of_data
 import of_runs
+import of_surroundings
 import of_words
 from held import Attack, command, processes, run_here, tree, tried
 from of_runs import DEEP, ESCAPE, HUGE, sign
@@ -34,6 +35,8 @@ BY_KIND = (
     *(of_runs.weights, of_runs.configurations, of_runs.tokenizers, of_runs.manifests, of_runs.checkpoint_files),
     *(of_data.captions, of_data.coco, of_data.shards, of_data.images, of_data.sounds, of_data.paths),
     *(of_words.words, of_words.outputs, of_words.resumed),
+    *(of_surroundings.links, of_surroundings.lost_folders, of_surroundings.streams, of_surroundings.user_files),
+    *(of_surroundings.left_off, of_surroundings.typed),
 )
 VALUES = (
     None,
