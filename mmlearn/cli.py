@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from mmlearn import exercise_commands, plan_command, train_command
-from mmlearn.console import Json, as_cell, check_place, one_line, prepare_streams, say, show
+from mmlearn.console import Json, as_cell, check_place, one_line, prepare_streams, say, show, tell_launcher
 from mmlearn.escaping import plain
 from mmlearn.train_command import tell, tell_notes
 
@@ -351,7 +351,8 @@ def main() -> None:
     except BaseException as error:  # such as a panic of what is written in Rust
         if debug:
             traceback.print_exc()
-        say(f"mmlearn: {_told(error, words)}")
+        say(line := f"mmlearn: {_told(error, words)}")
+        tell_launcher(plain(line))
         sys.exit(2 if hasattr(error, "format_message") else 1)
 
 

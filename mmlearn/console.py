@@ -3,6 +3,7 @@
 import codecs
 import os
 import sys
+from contextlib import suppress
 from itertools import pairwise
 from typing import Annotated
 
@@ -58,6 +59,20 @@ def prepare_streams() -> None:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="escaped")
     sys.stderr = ProgressStream(sys.stderr)  # type: ignore[assignment]
+
+
+def tell_launcher(text: str) -> None:
+    """Tell ``torchrun`` why this process fails: its report, which nothing here can keep back, then ends with that."""
+    if "TORCHELASTIC_ERROR_FILE" not in os.environ:
+        return
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    @record
+    def fail() -> None:
+        raise ChildProcessError(text) from None
+
+    with suppress(ChildProcessError):
+        fail()
 
 
 def check_place(words: list[str]) -> None:
