@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from mmlearn.files import ProgressStream
 from mmlearn.escaping import escaped, in_json, plain
+from mmlearn.files import ProgressStream
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from mmlearn.console import one_line, say
-from mmlearn.foreign import plain
+from mmlearn.escaping import plain
 
 PATIENCE = 10  # seconds that a process waits to be ended after one that failed as well
 

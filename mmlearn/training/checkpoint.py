@@ -14,7 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
@@ -56,15 +56,19 @@ def save_checkpoint(
     """Write everything that training needs to go on after ``step`` steps, then drop all but the newest two.
 
     ``scaler`` is what keeps gradients of fp16 from vanishing. Every process calls this, for its random state and its
-    part of the weights; the first one writes the rest. Where the run's folder is ``lost``, as the first one knows, it
-    writes the weights elsewhere, and raises ``FileNotFoundError`` that says where.
+    part of the weights; the first one writes the rest. Where the run's folder is ``lost``, that one writes
+    the weights elsewhere, and ``FileNotFoundError`` says where.
     """
     temporary, final = folder / f".writing-{step:08d}", folder / f"step-{step:08d}"
     parts = {"model": whole_state(system, rank == 0), "optimizer": _optimizer_state(optimizers, rank == 0)}
     if ema:
         parts["ema"] = ema.whole(rank == 0)
     if lost:
-        _save_elsewhere(folder.parent, step, parts)
+        where = _save_elsewhere(folder.parent, step, parts) if rank == 0 else "a folder that process 0 names"
+        raise FileNotFoundError(
+            f"{folder.parent} was removed, moved or replaced while it was trained into; the weights after step {step} "
+            f"are in {where}. Put them beside its config.json, or go on from its last checkpoint."
+        )
     with removed_on_failure(temporary):
         temporary.mkdir(parents=True, exist_ok=True)
         _write(temporary / f"random-{rank}.safetensors", random_state())
@@ -92,8 +96,8 @@ def save_checkpoint(
         torch.distributed.barrier()
 
 
-def _save_elsewhere(output: Path, step: int, parts: Mapping[str, dict[str, Tensor]]) -> NoReturn:
-    """Write the weights into a new folder, as near to the lost one as can be, and raise an error that says where."""
+def _save_elsewhere(output: Path, step: int, parts: Mapping[str, dict[str, Tensor]]) -> Path:
+    """Write the weights into a new folder, as near to the lost one as can be: where."""
     near = next(path for path in output.absolute().parents if path.is_dir())
     try:
         folder = Path(tempfile.mkdtemp(prefix=f"{output.name}-step-{step}-", dir=near))
@@ -102,10 +106,7 @@ def _save_elsewhere(output: Path, step: int, parts: Mapping[str, dict[str, Tenso
     _write(folder / "model.safetensors", parts["model"])
     if "ema" in parts:
         _write(folder / "model-ema.safetensors", parts["ema"])
-    raise FileNotFoundError(
-        f"{output} was removed, moved or replaced while it was trained into; the weights after step {step} are in "
-        f"{folder / 'model.safetensors'}. Put them beside its config.json, or go on from its last checkpoint."
-    )
+    return folder / "model.safetensors"
 
 
 def whole_state(system: nn.Module, keep: bool = True) -> dict[str, Tensor]:

@@ -94,7 +94,8 @@ def fit(
             if fetches or saves:
                 log.fetch()  # before a checkpoint, so that none is kept of numbers that are not finite
             if folder and saves:
-                save_checkpoint(folder / "checkpoints", step, lost=log.lost(), **state)
+                lost = bool(distributed.largest(int(log.lost()), accelerator.device))
+                save_checkpoint(folder / "checkpoints", step, lost=lost, **state)
                 gather_bad(data, folder if first else None)
             if stopped:
                 raise Stopped(stopped, step)
