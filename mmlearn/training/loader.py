@@ -70,7 +70,7 @@ def _tell_bad(data: Any) -> None:
 def gather_bad(data: Samples | Mapping[str | None, Samples], folder: Path | None) -> None:
     """Every process knows what any of them has left out, and the ``folder`` of a run, for when it goes on."""
     for part in _parts(data):
-        if distributed.several() and hasattr(part, "bad"):
+        if distributed.is_distributed() and hasattr(part, "bad"):
             part.note_bad(line for lines in distributed.gathered(part.bad) for line in lines)
     if folder and any(bad := [getattr(part, "bad", []) for part in _parts(data)]):
         with written_whole(folder / LEFT_OUT) as unfinished:

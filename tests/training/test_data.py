@@ -263,7 +263,7 @@ def spoken(folder):
 def streamed(folder, mode):
     paths = [folder / f"train-{number}.tar" for number in range(4)]
     for i, path in enumerate(paths):
-        write_tar(path, [(f"{i}.png", picture(i)), (f"{i}.txt", f"number {i}".encode())])
+        write_tar(path, [(f"{i}.png", image(i)), (f"{i}.txt", f"number {i}".encode())])
     pattern = folder if mode == "folder" else f"{folder}/train-{{0..3}}.tar"
     return lambda before: ShardStream(pattern, as_before=before), paths
 
