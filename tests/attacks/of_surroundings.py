@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from held import Attack
 from of_runs import DEEP, ESCAPE, given
-from of_words import TRAIN, with_pictures
+from of_words import TRAIN, with_images
 from released import released, uniter
 from starts import write_shard
 
@@ -53,7 +53,7 @@ def both(*steps: Callable[[Path], object]) -> Callable[[Path], None]:
 
 def links(base: Path) -> Iterator[Attack]:
     """A link out of a folder that a command writes to; the folder itself may be one."""
-    new, old = with_pictures(base), given(base, lambda run: None)
+    new, old = with_images(base), given(base, lambda run: None)
     resume = (*TRAIN, "--resume")
     for to in ("a file", "a folder", "nothing"):
         for name in LINKED:
@@ -135,7 +135,7 @@ def weights_elsewhere(step: int, here: Path) -> str | None:
 
 def lost_folders(base: Path) -> Iterator[Attack]:
     """The output folder is removed, moved or replaced between two checkpoints."""
-    prepare = with_pictures(base)
+    prepare = with_images(base)
     words = (*TRAIN[: TRAIN.index("--output")], "--output", "deep/run", *TRAIN[TRAIN.index("--output") + 2 :])
     for does in (removed, moved_away, replaced, parent_removed):
         for step in range(1, 7):
@@ -190,7 +190,7 @@ ODD = (partial(full, 2), partial(closed_pipe, 2), without_home, *(partial(encode
 
 def streams(base: Path) -> Iterator[Attack]:
     """Streams that fail or lack letters, and places that are not there: what is asked for is done, or refused."""
-    new, whole = with_pictures(base), given(base, lambda run: None)
+    new, whole = with_images(base), given(base, lambda run: None)
     done = lambda here: None if (here / "run" / "model.safetensors").is_file() else "did not train to the end"  # noqa: E731
     for does in (full, closed_pipe):
         yield Attack(f"{does.__name__}: train", new, TRAIN, codes=(0,), first=partial(does, 2), then=done)
@@ -276,7 +276,7 @@ def left_off(base: Path) -> Iterator[Attack]:
     yield Attack(
         "braces without --stream", shard_folders, (*stream[:3], "data/w{a,b}", "--output", "run"), "--stream exact"
     )
-    empty = both(with_pictures(base), lambda here: (here / "pictures" / "captions.csv").write_text(" \n"))
+    empty = both(with_images(base), lambda here: (here / "pictures" / "captions.csv").write_text(" \n"))
     yield Attack("empty captions", empty, TRAIN, r"captions\.csv is empty")
 
 
@@ -287,7 +287,7 @@ def shard_folders(here: Path) -> None:
 
 def typed(base: Path) -> Iterator[Attack]:
     """Names that are empty or have escapes, numbers without end, options that a data set has not, odd prompts."""
-    prepare, made = with_pictures(base), write_released
+    prepare, made = with_images(base), write_released
     for words in (
         TRAIN[:-2] + ("--output", ""),
         ("data", "show", "pictures", "--output="),
