@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from mmlearn import exercise_commands, plan_command, train_command
-from mmlearn.console import Json, as_cell, one_line, say, show
+from mmlearn.console import Json, as_cell, check_place, one_line, prepare_streams, say, show, tell_launcher
 from mmlearn.escaping import plain
 from mmlearn.train_command import tell, tell_notes
 
@@ -130,7 +130,7 @@ def start(folder: Annotated[Path, typer.Argument(help="Where to copy them.")]) -
 
     copied, kept = copy(folder)
     for path in copied:
-        print(path)
+        print(plain(path))
     if kept:
         say(f"{len(kept)} files exist already and were left as they are.")
     say(f"{len(copied)} files copied. Go on with: {shlex.join(['mmlearn', 'lab', str(folder)])}")
@@ -214,6 +214,7 @@ def generate(
 def convert(
     file: Annotated[Path, typer.Argument(help="A released pickle, such as uniter-base.pt.")],
     folder: Annotated[Path, typer.Argument(help="Where to write config.json and model.safetensors.")],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a model that the folder holds.")] = False,
 ) -> None:
     """Turn released weights of UNITER, ALBEF, ViLBERT, VL-BERT or DeCoAR 2.0 into safetensors; runs nothing in them.
 
@@ -221,8 +222,8 @@ def convert(
     """
     from mmlearn.pretrained.convert import convert as turn
 
-    say(turn(file, folder))
-    print(folder / "model.safetensors")
+    say(turn(file, folder, force))
+    print(plain(folder / "model.safetensors"))
 
 
 @data_app.callback()
@@ -294,7 +295,7 @@ def data_show(
     if not drawn:
         page = shlex.quote(str(path.with_suffix(".html")))
         say(f"Letters that the font lacks are boxes; a page leaves them to the browser: --output {page}")
-    print(path)
+    print(plain(path))
 
 
 @app.command()
@@ -322,9 +323,7 @@ def _format_warning(message: Any, category: type, filename: str, line: int, *_: 
 
 def main() -> None:
     """Run the command, and tell what goes wrong in one line; with ``--debug`` among its words, show where as well."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # the shell closed it, as with >&-
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    prepare_streams()
     words = [word for word in sys.argv[1:] if word != "--debug"]
     debug = len(words) < len(sys.argv) - 1
     if not debug:
@@ -333,6 +332,7 @@ def main() -> None:
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
     try:
+        check_place(words)
         code = app(words or ["--help"], standalone_mode=False, prog_name="mmlearn")
         sys.stdout.flush()  # here, where an error can still be told
         if code == 130:  # what typer makes of a KeyboardInterrupt
@@ -351,7 +351,8 @@ def main() -> None:
     except BaseException as error:  # such as a panic of what is written in Rust
         if debug:
             traceback.print_exc()
-        say(f"mmlearn: {_told(error, words)}")
+        say(line := f"mmlearn: {_told(error, words)}")
+        tell_launcher(plain(line))
         sys.exit(2 if hasattr(error, "format_message") else 1)
 
 

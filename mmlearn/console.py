@@ -1,11 +1,16 @@
 """What commands print: progress on stderr, tables or JSON on stdout."""
 
+import codecs
+import os
 import sys
+from contextlib import suppress
+from itertools import pairwise
 from typing import Annotated
 
 import typer
 
-from mmlearn.escaping import in_json, plain
+from mmlearn.escaping import escaped, in_json, plain
+from mmlearn.files import ProgressStream
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 
@@ -43,3 +48,38 @@ def as_cell(value: object) -> str:
     if value is None:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else plain(value)
+
+
+def prepare_streams() -> None:
+    """Streams that the shell closed, that fail, and whose locale lacks letters, stop no command."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as with >&-
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    codecs.register_error("escaped", escaped)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="escaped")
+    sys.stderr = ProgressStream(sys.stderr)  # type: ignore[assignment]
+
+
+def tell_launcher(text: str) -> None:
+    """Tell ``torchrun`` why this process fails: its report, which nothing here can keep back, then ends with that."""
+    if "TORCHELASTIC_ERROR_FILE" not in os.environ:
+        return
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    @record
+    def fail() -> None:
+        raise ChildProcessError(text) from None
+
+    with suppress(ChildProcessError):
+        fail()
+
+
+def check_place(words: list[str]) -> None:
+    """Refuse a working directory that was deleted, where PyTorch would abort, and an output without a name."""
+    if "--output=" in words or ("--output", "") in pairwise(words):  # such as of a variable that a script lacks
+        raise ValueError("--output is empty: give it a name.")
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise FileNotFoundError("The working directory was deleted: go to another one (cd).") from error

@@ -38,6 +38,12 @@ def in_json(values: Any) -> str:
     return "".join(x if x.isprintable() or x == "\n" else json.dumps(x)[1:-1] for x in text)
 
 
+def escaped(error: UnicodeError) -> tuple[str, int]:
+    """What :func:`codecs.register_error` takes: letters that a stream lacks are spelled out, as JSON does."""
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
 def _shortened(text: str, most: int) -> str:
     if len(text) <= most:
         return text

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mmlearn.chapters import PACKAGE, SCALES
-from mmlearn.files import written_whole
+from mmlearn.files import refuse_links, written_whole
 from mmlearn.progress import VARIABLE, shown_while_it_trains
 from mmlearn.suggestions import suggest
 
@@ -94,6 +94,7 @@ def run(
     except ModuleNotFoundError as error:
         raise ValueError("Running chapters needs notebook tools: pip install 'mmlearn[notebooks]'.") from error
     output = output.resolve()
+    refuse_links(output, [output / name for name in (chapter.path.name, "metrics.json", "index.html", "progress.txt")])
     output.mkdir(parents=True, exist_ok=True)
     (output / "metrics.json").unlink(missing_ok=True)
     executed = output / chapter.path.name
@@ -194,15 +195,17 @@ def _kept(output: dict[str, Any], count: int) -> dict[str, Any]:
 
 
 def start(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Copy notebooks and exercises to ``folder``: those copied, and those left as they are because they exist."""
+    """Copy notebooks and exercises to ``folder``: those copied, and those left as they are because they exist.
+
+    Raises ``ValueError`` where a link would lead one elsewhere.
+    """
     source = notebooks_folder().parent
-    copied, kept = [], []
-    for path in sorted([*source.glob("notebooks/*.ipynb"), *source.glob("exercises/*/*")]):
-        if path.is_file():
-            target = folder / path.relative_to(source)
-            (kept if target.exists() else copied).append(target)
-            if not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with written_whole(target) as unfinished:  # half a notebook would be kept next time
-                    shutil.copyfile(path, unfinished)
-    return copied, kept
+    found = sorted([*source.glob("notebooks/*.ipynb"), *source.glob("exercises/*/*")])
+    targets = {folder / path.relative_to(source): path for path in found if path.is_file()}
+    refuse_links(folder, targets)
+    copied = [target for target in targets if not target.exists()]
+    for target in copied:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(target) as unfinished:  # half a notebook would be kept next time
+            shutil.copyfile(targets[target], unfinished)
+    return copied, [target for target in targets if target not in copied]

@@ -8,21 +8,23 @@ import typer
 from mmlearn.console import Json, say, show
 from mmlearn.escaping import in_json
 
+MOST = 10**9  # of what is counted: beyond that numbers overflow
+
 
 def plan(
     system: Annotated[str, typer.Argument(help="Such as clip; a wrong name is answered with all. Or a file of yours.")],
     pairs: Annotated[float, typer.Option(help="Samples in the data set, such as 400e6.")],
-    batch_size: Annotated[int, typer.Option(help="Samples in a batch, over all devices.")],
+    batch_size: Annotated[int, typer.Option(max=MOST, help="Samples in a batch, over all devices.")],
     device: Annotated[str, typer.Option(help="Such as h100; a wrong name is answered with all.")],
-    devices: Annotated[int, typer.Option(help="How many.")] = 1,
+    devices: Annotated[int, typer.Option(max=MOST, help="How many.")] = 1,
     preset: Annotated[str, typer.Option(help="tiny, or a published name.")] = "tiny",
     epochs: Annotated[float, typer.Option(help="How often each sample is read.")] = 1,
     precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = "bf16",
     optimizer: Annotated[str, typer.Option(help="muon or adamw.")] = "adamw",
     stage: Annotated[str | None, typer.Option(help="Of a system that is trained in several; the first.")] = None,
-    text_length: Annotated[int, typer.Option(min=1, help="Tokens of a text with its padding.")] = 77,
+    text_length: Annotated[int, typer.Option(min=1, max=MOST, help="Tokens of a text with its padding.")] = 77,
     utilisation: Annotated[float, typer.Option(help="Share of the FLOP/s of the data sheet that is reached.")] = 0.4,
-    chunk: Annotated[int, typer.Option(help="Samples that towers read at a time.")] = 1024,
+    chunk: Annotated[int, typer.Option(max=MOST, help="Samples that towers read at a time.")] = 1024,
     as_json: Json = False,
 ) -> None:
     """Print what a training will cost, before anything is paid for: FLOPs, memory, hours, bytes. Nothing is trained.

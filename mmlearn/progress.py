@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 from tqdm import tqdm as plain_bar
 from tqdm.auto import tqdm
+
+from mmlearn.files import ProgressStream
 
 VARIABLE = "MMLEARN_PROGRESS"  # names the file through which a chapter's process tells how far its cell is
 # Between two looks. A notebook that trains for minutes and draws oftener is flooded with messages, and some are lost.
@@ -23,7 +25,11 @@ def training_bar(*, disable: bool = False, **settings: Any) -> Iterator[plain_ba
         with tqdm(disable=disable, mininterval=SECONDS, **settings) as bar:
             yield bar
     else:
-        with open(path, "w", encoding="utf-8") as file, plain_bar(file=file, mininterval=SECONDS, **settings) as bar:
+        settings |= {"mininterval": SECONDS}
+        with (
+            closing(ProgressStream(open(path, "w", encoding="utf-8"))) as file,
+            plain_bar(file=file, **settings) as bar,
+        ):
             yield bar
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from mmlearn.console import one_line, say
+from mmlearn.escaping import plain
 
 PATIENCE = 10  # seconds that a process waits to be ended after one that failed as well
 
@@ -117,7 +118,7 @@ def train(
             tell_bad(samples if first else [])
     if first:
         tell_notes(samples)
-        print(f"loss {history[-1]['loss']:.3f}; " if history else "", output / "model.safetensors", sep="")
+        print(f"loss {history[-1]['loss']:.3f}; " if history else "", plain(output / "model.safetensors"), sep="")
         say(f"Next: {command_after(output, data, language, stream=stream is not None, skip_bad=skip_bad, own=own)}")
 
 
@@ -178,6 +179,8 @@ def _own_folder(output: Path, resume: bool, first: bool, steps: int) -> Iterator
     except (OSError, ValueError) as error:
         if ADVICE in str(error) and saved():
             raise ValueError(f"{one_line(error).rstrip('.')}; {saved()}.") from error
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = str(output)  # a full disk does not say where
         if getattr(error, "errno", None) is None or not saved():
             raise
         where = shlex.quote(str(error.filename or output))

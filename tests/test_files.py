@@ -1,11 +1,15 @@
 """Files are there whole or not at all."""
 
+import errno
+import os
+import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from testing_tools import refused
 
-from mmlearn.files import remove, removed_on_failure, written_whole
+from mmlearn.files import ProgressStream, open_unlinked, refuse_links, remove, removed_on_failure, written_whole
 
 
 def test_what_is_written_takes_the_position_of_what_was_there(tmp_path):
@@ -78,17 +82,68 @@ def test_each_process_has_its_own(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_links_and_devices_stay_what_they_are(tmp_path):
-    path, link = tmp_path / "a.json", tmp_path / "link.json"
-    path.write_text("before")
-    link.symlink_to(path)
-    with written_whole(link) as unfinished:
-        unfinished.write_text("after")
-    assert link.is_symlink()
-    assert path.read_text() == "after"
+def to_a_file(link):
+    link.with_name("a.json").write_text("before")
+    link.symlink_to(link.with_name("a.json"))
+
+
+LINKS = [to_a_file, lambda path: path.symlink_to("nowhere"), Path.mkdir]
+
+
+@pytest.mark.parametrize(
+    ("write", "make"),
+    [
+        *((written_whole, make) for make in (*LINKS, os.mkfifo)),
+        *((lambda path: open_unlinked(path, "a"), make) for make in LINKS),
+    ],
+)
+def test_nothing_is_written_through_a_link_or_into_what_is_no_file(tmp_path, make, write):
+    path = tmp_path / "link.json"
+    make(path)
+    before = sorted((one, one.lstat().st_mtime_ns) for one in tmp_path.iterdir())
+
+    def attempt():
+        with write(path):
+            pass
+
+    with pytest.raises(OSError, match=r"link|directory"):
+        attempt()
+    assert sorted((one, one.lstat().st_mtime_ns) for one in tmp_path.iterdir()) == before
+
+
+def test_devices_stay_what_they_are():
     with written_whole(Path("/dev/null")) as unfinished:
         unfinished.write_text("nothing")
     assert not Path("/dev/null").is_file()
+
+
+def test_links_in_a_folder_are_found_and_the_folder_may_be_one(tmp_path):
+    folder, link = tmp_path / "folder", tmp_path / "link"
+    (folder / "a" / "b").mkdir(parents=True)
+    link.symlink_to(folder)
+    refuse_links(link)
+    refuse_links(link, [link / "a" / "new"])
+    refuse_links(tmp_path / "none")
+    (folder / "a" / "b" / "c").symlink_to(tmp_path)
+    refused("c is a link", refuse_links, link)
+    refused("c is a link", refuse_links, link, [link / "a" / "b" / "c" / "d" / "e"])
+    refuse_links(link, [link / "a" / "b" / "d"])
+
+
+def test_a_full_disk_says_where(tmp_path):
+    def write():
+        with written_whole(tmp_path / "a.json"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match=re.escape(str(tmp_path))):
+        write()
+
+
+def test_progress_that_cannot_be_shown_stops_nothing():
+    with open("/dev/full", "w") as full, closing(ProgressStream(full)) as stream:
+        for _ in range(3):
+            print("x" * 10_000, file=stream, flush=True)
+        assert not stream.isatty()
 
 
 def test_only_a_link_is_removed(tmp_path):

@@ -83,7 +83,10 @@ def given_options(
     has = options_of(name)
     options = {option: value for option, value in wanted.items() if option in has}
     options |= {"language": language, "skip_bad": skip_bad}
-    return {option: value for option, value in options.items() if value}
+    options = {option: value for option, value in options.items() if value}
+    if other := [option for option in options if option not in has]:  # of all, only these two can be typed
+        raise ValueError(f"{name} has no option {other[0]!r}: leave it out.")
+    return options
 
 
 def _find(name: str | Path) -> tuple[Callable[..., Dataset], tuple]:
@@ -93,6 +96,8 @@ def _find(name: str | Path) -> tuple[Callable[..., Dataset], tuple]:
         return known[str(name)], ()
     if os.path.isdir(name):
         return _reader(name), (name,)
+    if "{" in str(name):
+        raise ValueError(f"{str(name)!r} is a pattern of shards, which are read as a stream: add --stream exact.")
     raise ValueError(f"There is no data set and no folder {str(name)!r}; {suggest(str(name), known)}.")
 
 

@@ -1,6 +1,7 @@
 """What a student has solved, and how many hints were asked for."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +21,19 @@ def hints_file() -> Path:
 
 def solved() -> set[str]:
     """The solved tasks, as ``EXERCISE/TASK``. A damaged file counts as empty."""
-    try:
-        return {name for name in json.loads(progress_file().read_text()) if isinstance(name, str)}
-    except (OSError, ValueError, TypeError):
-        return set()
+    read = _read(progress_file)
+    return {name for name in read if isinstance(name, str)} if isinstance(read, list) else set()
 
 
 def remember(name: str) -> None:
     """Add a solved task, ``EXERCISE/TASK``; where that cannot be saved it is said, and nothing stops."""
-    _save(progress_file(), sorted(solved() | {name}))
+    _save(progress_file, sorted(solved() | {name}))
 
 
 def forget(name: str) -> None:
     """Take a task from those that are solved."""
     if name in solved():
-        _save(progress_file(), sorted(solved() - {name}))
+        _save(progress_file, sorted(solved() - {name}))
 
 
 def hints_given(name: str) -> int:
@@ -45,19 +44,25 @@ def hints_given(name: str) -> int:
 def count_hints(name: str, count: int) -> None:
     """Remember that so many hints were given for a task."""
     hints = {key: given for key, given in _hints().items() if key != name}
-    _save(hints_file(), hints | ({name: count} if count else {}))
+    _save(hints_file, hints | ({name: count} if count else {}))
 
 
 def _hints() -> dict[str, int]:
-    try:
-        read = json.loads(hints_file().read_text())
-        return {name: count for name, count in read.items() if isinstance(count, int)}
-    except (OSError, ValueError, AttributeError):
-        return {}
+    read = _read(hints_file)
+    return {name: count for name, count in read.items() if isinstance(count, int)} if isinstance(read, dict) else {}
 
 
-def _save(path: Path, value: Any) -> None:
+def _read(file: Callable[[], Path]) -> Any:
+    """What a file says; nothing where it is damaged, or a pipe that may never say anything."""
     try:
+        return json.loads(file().read_text()) if file().is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _save(file: Callable[[], Path], value: Any) -> None:
+    try:
+        path = file()
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as unfinished:
             unfinished.write_text(json.dumps(value, indent=1))

@@ -12,23 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from mmlearn.files import written_whole
+from mmlearn.files import refuse_links, written_whole
 from mmlearn.pretrained.layouts import LAYOUTS, Layout, Tensors
 from mmlearn.pretrained.loading import build_own, rename
 
+MODEL_FILES = ("model.safetensors", "config.json", "*.safetensors*")  # a pickle may lie beside what it becomes
 
-def convert(file: Path, folder: Path) -> str:
+
+def convert(file: Path, folder: Path, force: bool = False) -> str:
     """Write what a released pickle holds to ``folder``, as a checkpoint of ours. Returns what was done, in one line.
 
-    Raises ``FileNotFoundError`` without the file; ``ValueError`` where the folder has weights already, for a pickle
-    that wants to run code, a damaged file, a layout that is not known, and tensors that are missing, left over or of
-    another shape.
+    Raises ``FileNotFoundError`` without the file; ``ValueError`` where the folder has links, or a model already, unless
+    that is to be overwritten by ``force``, for a pickle that wants to run code, a damaged file, a layout that is not
+    known, and tensors that are missing, left over, sparse, or of another shape.
     """
-    if (folder / "model.safetensors").exists():
-        raise ValueError(f"{folder} holds a model.safetensors already; give another folder.")
+    refuse_links(folder, [folder / "config.json", folder / "model.safetensors"])
+    there = [path.name for pattern in MODEL_FILES for path in sorted(folder.glob(pattern))]
+    if there and not force:
+        raise ValueError(f"{folder} holds a {there[0]} already; give another folder, or add --force.")
     published = _plain_names(_tensors_in(_read(file), file))
     layout = _layout_of(published, file)
     left, twins, rest = [], {}, {}
@@ -90,6 +94,10 @@ def _tensors_in(content: Any, file: Path) -> Tensors:
     found = {name: value for name, value in named if isinstance(name, str) and isinstance(value, Tensor)}
     if not found:
         raise ValueError(f"{file} holds no weights by name, but a {type(content).__name__}.")
+    for name, value in found.items():
+        if value.layout is not torch.strided or value.is_meta or value.is_quantized or value.is_nested:
+            kind = "meta, and without numbers" if value.is_meta else "sparse, quantized or nested"
+            raise ValueError(f"{file}: {name:.60} is {kind}; only plain tensors are read.")
     return found
 
 
@@ -120,6 +128,6 @@ def _write(config: dict[str, Any], tensors: Tensors, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     whole = {name: value.contiguous().clone() for name, value in tensors.items()}
     with written_whole(folder / "model.safetensors") as unfinished:
-        save_file(whole, unfinished, metadata={"format": "pt"})
+        unfinished.write_bytes(save(whole, metadata={"format": "pt"}))  # save_file raises no OSError
     with written_whole(folder / "config.json") as unfinished:
         unfinished.write_text(json.dumps(config, indent=2), encoding="utf-8")

@@ -8,15 +8,14 @@ time: any number of processes can go on from them, sharded or not.
 import hashlib
 import json
 import os
-import random
 import re
 import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -25,9 +24,10 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.optim import Optimizer
 
 from mmlearn.data.hashing import stream
-from mmlearn.files import remove, removed_on_failure, written_whole
+from mmlearn.files import refuse_links, remove, removed_on_failure, written_whole
 from mmlearn.training.distributed import local, part_like, wholes
 from mmlearn.training.ema import MovingAverage
+from mmlearn.training.random_state import random_state, restore_random_state
 
 KEPT = 2
 TABLES = 2**27  # numbers in all buffers that no file holds
@@ -51,21 +51,29 @@ def save_checkpoint(
     scaler: GradScaler | None = None,
     rank: int = 0,
     world: int = 1,
+    lost: bool = False,
 ) -> None:
     """Write everything that training needs to go on after ``step`` steps, then drop all but the newest two.
 
     ``scaler`` is what keeps gradients of fp16 from vanishing. Every process calls this, for its random state and its
-    part of the weights; the first one writes the rest.
+    part of the weights; the first one writes the rest. Where the run's folder is ``lost``, that one writes
+    the weights elsewhere, and ``FileNotFoundError`` says where.
     """
     temporary, final = folder / f".writing-{step:08d}", folder / f"step-{step:08d}"
+    parts = {"model": whole_state(system, rank == 0), "optimizer": _optimizer_state(optimizers, rank == 0)}
+    if ema:
+        parts["ema"] = ema.whole(rank == 0)
+    if lost:
+        where = _save_elsewhere(folder.parent, step, parts) if rank == 0 else "a folder that process 0 names"
+        raise FileNotFoundError(
+            f"{folder.parent} was removed, moved or replaced while it was trained into; the weights after step {step} "
+            f"are in {where}. Put them beside its config.json, or go on from its last checkpoint."
+        )
     with removed_on_failure(temporary):
         temporary.mkdir(parents=True, exist_ok=True)
-        _write(temporary / f"random-{rank}.safetensors", _random_state())
+        _write(temporary / f"random-{rank}.safetensors", random_state())
         if world > 1:
             torch.distributed.barrier()
-        parts = {"model": whole_state(system, rank == 0), "optimizer": _optimizer_state(optimizers, rank == 0)}
-        if ema:
-            parts["ema"] = ema.whole(rank == 0)
         if rank == 0:
             for name, tensors in parts.items():
                 _write(temporary / f"{name}.safetensors", tensors)
@@ -86,6 +94,19 @@ def save_checkpoint(
             _drop_old(folder, step)
     if world > 1:
         torch.distributed.barrier()
+
+
+def _save_elsewhere(output: Path, step: int, parts: Mapping[str, dict[str, Tensor]]) -> Path:
+    """Write the weights into a new folder, as near to the lost one as can be: where."""
+    near = next(path for path in output.absolute().parents if path.is_dir())
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f"{output.name}-step-{step}-", dir=near))
+    except OSError:
+        folder = Path(tempfile.mkdtemp(prefix=f"{output.name}-step-{step}-"))
+    _write(folder / "model.safetensors", parts["model"])
+    if "ema" in parts:
+        _write(folder / "model-ema.safetensors", parts["ema"])
+    return folder / "model.safetensors"
 
 
 def whole_state(system: nn.Module, keep: bool = True) -> dict[str, Tensor]:
@@ -162,7 +183,7 @@ def load_checkpoint(
             warnings.warn(f"{found}: what is drawn at random, such as dropout, is drawn otherwise.", stacklevel=2)
         if rank < manifest["world"]:
             try:
-                _restore_random_state(load_file(path / f"random-{rank}.safetensors"))
+                restore_random_state(load_file(path / f"random-{rank}.safetensors"))
             except (ValueError, KeyError, TypeError, RuntimeError) as error:
                 raise ValueError(f"{path} holds no state of random numbers ({error}).") from error
         else:
@@ -175,8 +196,10 @@ def resume_or_begin(output: Path, resume: bool, **state: Any) -> int:
     """The step that a run goes on after, with its ``state`` restored; 0 for a new one, where there is no other.
 
     What a killed process left half-written is removed. Errors as of :func:`load_checkpoint`, and ``ValueError`` for a
-    folder that holds a run which is not to be resumed.
+    folder that holds a run which is not to be resumed, or links.
     """
+    if state["rank"] == 0:
+        refuse_links(output)
     folder = output / "checkpoints"
     if checkpoints(folder) and not resume:
         raise ValueError(f"{folder} holds a run already; resume it, or give another folder.")
@@ -328,33 +351,6 @@ def _check_state(state: Mapping[int, Mapping[str, Tensor]], parameters: list[Ten
         for name, value in values.items():
             if _kind(value) != "float" or (value.ndim and value.shape != parameters[index].shape):
                 raise ValueError(f"{name} of parameter {index} is {value.dtype} of shape {list(value.shape)}.")
-
-
-def _random_state() -> dict[str, Tensor]:
-    """PyTorch's, CUDA's, NumPy's and Python's generators."""
-    of_numpy: Any = np.random.get_state()  # a tuple; by its stub it may be a dictionary
-    _, keys, position, has_gauss, cached = of_numpy
-    version, words, gauss = random.getstate()
-    state = {
-        "torch": torch.get_rng_state(),
-        "numpy": torch.from_numpy(keys.astype(np.int64)),
-        "numpy_rest": torch.tensor([position, has_gauss, cached], dtype=torch.float64),
-        "python": torch.tensor([version, *words]),
-        "python_gauss": torch.tensor([] if gauss is None else [gauss], dtype=torch.float64),
-    }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _restore_random_state(state: dict[str, Tensor]) -> None:
-    torch.set_rng_state(state["torch"])
-    position, has_gauss, cached = state["numpy_rest"].tolist()
-    np.random.set_state(("MT19937", state["numpy"].numpy().astype(np.uint32), int(position), int(has_gauss), cached))
-    version, *words = state["python"].tolist()
-    random.setstate((version, tuple(words), *(state["python_gauss"].tolist() or [None])))
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:

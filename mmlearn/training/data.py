@@ -118,6 +118,30 @@ def kept_before(config: Mapping[str, Any], data: str | None, stream: str | None)
     return found if same else []
 
 
+def _read_marks(folder: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(folder / FILE)
+    except SafetensorError as error:
+        raise ValueError(f"{folder / FILE} is damaged ({error}).") from error
+
+
+def _missing(samples: Any, folder: Path) -> str:
+    """How many files of a run's data are missing, where all others are what they were; else nothing."""
+    marks = _read_marks(folder) if (folder / FILE).is_file() else {}
+    for number, part in enumerate(sets_of(samples)):
+        if isinstance(part, Files) and str(number) in marks:
+            old, new = (list(map(bytes, each.tolist())) for each in (marks[str(number)], _marks(part)))
+            still = set(new)
+            gone = [index for index, one in enumerate(old) if one not in still]
+            if gone and [one for one in old if one in still] == new:
+                before = f"behind {part.parts()[gone[0] - 1].path}" if gone[0] else "at the start"
+                count = f"{len(gone)} of its {len(old)} files {'is' if len(gone) == 1 else 'are'} missing"
+                return (
+                    f"{folder} was started with other data: {count} now, the first {before}. Put back what is missing."
+                )
+    return ""
+
+
 def check_data(samples: Any, folder: Path, config: Mapping[str, Any]) -> None:
     """Refuse other data than a run began with; files that are broken since then are noted, if bad ones are skipped.
 
@@ -127,13 +151,10 @@ def check_data(samples: Any, folder: Path, config: Mapping[str, Any]) -> None:
     before, now = config.get("data"), described(samples)
     told = [[one and one["fingerprint"] for one in each or []] for each in (before, now)]
     if told[0] != told[1]:
-        raise ValueError(f"{other}.")
+        raise ValueError(_missing(samples, folder) or f"{other}.")
     if not any(now):
         return
-    try:
-        marks = load_file(folder / FILE)
-    except SafetensorError as error:
-        raise ValueError(f"{folder / FILE} is damaged ({error}).") from error
+    marks = _read_marks(folder)
     for number, part in enumerate(sets_of(samples)):
         if not isinstance(part, Files):
             continue
@@ -145,7 +166,9 @@ def check_data(samples: Any, folder: Path, config: Mapping[str, Any]) -> None:
             try:
                 files[index].read()
             except (OSError, ValueError) as error:
-                broken.append(error)
+                path = files[index].path
+                known = path.exists() or isinstance(error, FileNotFoundError)
+                broken.append(error if known else FileNotFoundError(f"There is no {path} any more."))
             else:
                 raise ValueError(f"{other}: {files[index].name or files[index].path} has changed.")
         for unreadable in broken:

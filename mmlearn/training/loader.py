@@ -1,7 +1,9 @@
 """Batches in the order of steps, prepared ahead by other processes, with what their data has to tell."""
 
+import json
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,9 +11,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mmlearn.data.batches import Batches, Samples
+from mmlearn.files import written_whole
 from mmlearn.training import distributed
 from mmlearn.training.stopping import leave_stopping_to_others, told_of_lost_workers
 
+LEFT_OUT = "left_out.json"  # in a run's folder, where something was
 NAMED = 10  # files that cannot be read are named while they are met; more are only counted
 
 
@@ -63,9 +67,30 @@ def _tell_bad(data: Any) -> None:
         warnings.warn(f"left out: {line}", stacklevel=2)
 
 
-def gather_bad(data: Samples | Mapping[str | None, Samples]) -> None:
-    """Every process knows what any of them has left out."""
-    parts: list[Any] = list(data.values()) if isinstance(data, Mapping) else [data]
-    for part in parts:
+def gather_bad(data: Samples | Mapping[str | None, Samples], folder: Path | None) -> None:
+    """Every process knows what any of them has left out, and the ``folder`` of a run, for when it goes on."""
+    for part in _parts(data):
         if distributed.is_distributed() and hasattr(part, "bad"):
             part.note_bad(line for lines in distributed.gathered(part.bad) for line in lines)
+    if folder and any(bad := [getattr(part, "bad", []) for part in _parts(data)]):
+        with written_whole(folder / LEFT_OUT) as unfinished:
+            unfinished.write_text(json.dumps(bad, indent=1))
+
+
+def recall_bad(data: Samples | Mapping[str | None, Samples], folder: Path) -> None:
+    """Note what a run had left out before it stopped. ``ValueError`` where that cannot be read."""
+    path = folder / LEFT_OUT
+    try:
+        found = json.loads(path.read_text()) if path.is_file() else []
+        for part, lines in zip(_parts(data), found):
+            if lines:
+                part.note_bad(map(str, lines))
+                part.new_bad()  # which were named then
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error!s:.80}): move it away, and what was left out counts anew."
+        ) from error
+
+
+def _parts(data: Samples | Mapping[str | None, Samples]) -> list[Any]:
+    return list(data.values()) if isinstance(data, Mapping) else [data]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from mmlearn.files import written_whole
+from mmlearn.files import is_still, open_unlinked, written_whole
 from mmlearn.progress import training_bar
 from mmlearn.recipes.recipe import OptimizerStep
 from mmlearn.training import distributed
@@ -48,7 +49,8 @@ class TrainingLog:
     def start(self, step: int, steps: int) -> Self:
         """Open everything, to be closed at the end of a ``with`` block; of a resumed run lines up to ``step`` stay."""
         if self.folder:
-            self.file = _kept_lines(self.folder / "metrics.jsonl", step).open("a")
+            self.file = open_unlinked(_kept_lines(self.folder / "metrics.jsonl", step), "a")
+            self.began = os.stat(self.folder)
         if self.folder and self.writer:
             self.board = self.writer(str(self.folder / "tensorboard"), purge_step=step + 1)
         self.bars = training_bar(total=steps, initial=step, disable=not self.progress, unit="step")
@@ -63,6 +65,10 @@ class TrainingLog:
         for item in (self.file, self.board):
             if item:
                 item.close()
+
+    def lost(self) -> bool:
+        """Whether the folder was removed, moved or replaced since the start; only the first process looks."""
+        return bool(self.folder) and not is_still(self.folder, self.began)
 
     def add(self, step: int, learning_rate: float, values: dict[str, Tensor]) -> None:
         """Keep the numbers of a step until :meth:`fetch`, which waits for the device."""
@@ -117,8 +123,14 @@ def _kept_lines(path: Path, step: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = []
     if step and path.exists():
-        kept = [line for line in path.read_text().splitlines() if line.endswith("}")]  # the last may be torn
-        kept = [line for line in kept if json.loads(line)["step"] <= step]
+        try:
+            kept = [line for line in path.read_text().splitlines() if line.endswith("}")]  # the last may be torn
+            kept = [line for line in kept if json.loads(line)["step"] <= step]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            reason = str(error) or type(error).__name__
+            raise ValueError(
+                f"{path} is damaged ({reason:.80}): mend it, or move it away to begin a new one."
+            ) from error
     with written_whole(path) as unfinished:
         unfinished.write_text("".join(line + "\n" for line in kept))
     return path

@@ -17,7 +17,7 @@ from mmlearn.recipes.recipe import OptimizerStep
 from mmlearn.training import distributed
 from mmlearn.training.checkpoint import resume_or_begin, save_checkpoint, save_trained
 from mmlearn.training.ema import MovingAverage
-from mmlearn.training.loader import check_data, gather_bad, load_batches
+from mmlearn.training.loader import check_data, gather_bad, load_batches, recall_bad
 from mmlearn.training.log import TrainingLog
 from mmlearn.training.memory import save_memory
 from mmlearn.training.optimizers import schedule
@@ -75,6 +75,8 @@ def fit(
 
     log = TrainingLog(folder, options, optimizer_steps=optimizer_steps, on_step=on_step, progress=progress, first=first)
     start = resume_or_begin(folder, options.resume, **state) if folder else 0
+    if folder and start:
+        recall_bad(data, folder)
     order = range(start * options.accumulate, steps * options.accumulate)
     loader = load_batches(batches, order, options.workers, seed)
     less_memory = save_memory(model, options.recompute, options.chunk)
@@ -92,8 +94,9 @@ def fit(
             if fetches or saves:
                 log.fetch()  # before a checkpoint, so that none is kept of numbers that are not finite
             if folder and saves:
-                gather_bad(data)
-                save_checkpoint(folder / "checkpoints", step, **state)
+                lost = bool(distributed.largest(int(log.lost()), accelerator.device))
+                save_checkpoint(folder / "checkpoints", step, lost=lost, **state)
+                gather_bad(data, folder if first else None)
             if stopped:
                 raise Stopped(stopped, step)
     save_trained(system, folder, model, average, first)

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
-from mmlearn.files import remove
+from mmlearn.files import is_still, open_unlinked, refuse_links, remove
 from mmlearn.recipes import hinge_at_equal_similarity, ln_batch
 from mmlearn.training.checkpoint import checkpoints
 from mmlearn.training.data import kept_before
@@ -32,6 +32,7 @@ def check_folder(output: Path, resume: bool) -> None:
         raise ValueError(f"A run needs a folder of its own, such as runs/clip, not {str(output)!r}.")
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is a file; give a folder.")
+    refuse_links(output)
     begun = (output / "config.json").exists()
     if resume and not begun:
         raise FileNotFoundError(f"{output} holds no run to go on with; start it without --resume.")
@@ -121,11 +122,11 @@ def _own(path: Path) -> Iterator[IO[str]]:
     import fcntl  # Windows has none
 
     file = None
-    while file is None or not (path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))):
+    while file is None or not is_still(path, os.fstat(file.fileno())):
         if file:  # another run ended between these two lines, and took its file along
             file.close()
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
+        file = open_unlinked(path, "a+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -138,7 +139,8 @@ def _own(path: Path) -> Iterator[IO[str]]:
     try:
         yield file
     finally:
-        path.unlink(missing_ok=True)
+        if is_still(path, os.fstat(file.fileno())):  # and not that of a run in a folder that took the place of this one
+            path.unlink()
         with suppress(OSError):  # where not even its number could be written
             file.close()
 
@@ -149,11 +151,11 @@ def nothing_half_written(output: Path) -> Iterator[None]:
 
     Whoever has not :func:`locked` the folder would remove what another run writes.
     """
-    before = set(output.glob("*"))
+    before, folder = set(output.glob("*")), output.stat()
     try:
         yield
     except BaseException:
-        if not checkpoints(output / "checkpoints"):
+        if is_still(output, folder) and not checkpoints(output / "checkpoints"):
             for path in set(output.glob("*")) - before:
                 remove(path)
         raise

@@ -1,6 +1,7 @@
 """What a trained run says: of pictures, behind a prompt, or out of nothing. Whatever the system is."""
 
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -76,10 +77,22 @@ def _inputs(run: Run, images: Sequence[Path], prompt: str | None) -> Batch:
         item = run.field("image")
         given["image"] = item([ImageText(read_image(path, item.image_size), "", str(path)) for path in images])["image"]
     if prompt is not None:
-        given["prompt"] = run.tokenizer.prompt(prompt).expand(max(len(images), 1), -1)
+        given["prompt"] = run.tokenizer.prompt(as_text(prompt)).expand(max(len(images), 1), -1)
     if not given and "prompt" in takes:  # one text out of nothing
         given["prompt"] = torch.zeros(1, 0, dtype=torch.long)
     return given
+
+
+def as_text(words: str) -> str:
+    """What was typed, also where the locale has only ASCII. ``ValueError`` for bytes that are no text."""
+    try:
+        words.encode()
+        return words
+    except UnicodeEncodeError:  # undecoded bytes of a command line are halves of characters
+        try:
+            return os.fsencode(words).decode()
+        except UnicodeError as error:
+            raise ValueError(f"The prompt is no text in UTF-8: {words!a:.60}.") from error
 
 
 def _check(option: str, run: Run, given: bool, needed: bool | None) -> None:

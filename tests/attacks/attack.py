@@ -1,13 +1,15 @@
 """``make attack``: attacks at random, for ten minutes: ``make attack OPTIONS="--minutes 2 --seed 3"``.
 
 Runs of random systems are killed at random moments and go on; files that a run writes, data and configurations are
-damaged at random; and attacks by kind are drawn from those of the tests. Printed is how many were tried and held.
+damaged at random; folders are moved, or have links; streams fail; and attacks by kind are drawn from those of the
+tests. Printed is how many were tried and held.
 """
 
 import argparse
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -24,6 +26,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tools"))
 
 import of_data
 import of_runs
+import of_surroundings
 import of_words
 from held import Attack, command, processes, run_here, tree, tried
 from of_runs import DEEP, ESCAPE, HUGE, sign
@@ -34,6 +37,8 @@ BY_KIND = (
     *(of_runs.weights, of_runs.configurations, of_runs.tokenizers, of_runs.manifests, of_runs.checkpoint_files),
     *(of_data.captions, of_data.coco, of_data.shards, of_data.images, of_data.sounds, of_data.paths),
     *(of_words.words, of_words.outputs, of_words.resumed),
+    *(of_surroundings.links, of_surroundings.lost_folders, of_surroundings.streams, of_surroundings.user_files),
+    *(of_surroundings.left_off, of_surroundings.typed),
 )
 VALUES = (
     None,
@@ -243,11 +248,74 @@ class Attacks:
         words = ("evaluate", "run", "--data", data) if draw.random() < 0.5 else training(name, "run", "--resume")
         return [f"{name}, {path}: {one}" for one in self.held(folder, prepare, words)]
 
+    def links(self, folder: Path, draw: random.Random) -> list[str]:
+        """Something in a run's folder is a link to what is somebody else's, in a new run and in one that goes on."""
+        name, resume = draw.choice(list(RUNS)), draw.choice(((), ("--resume",)))
+        more = (".lock", "tensorboard", "left_out.json", f"checkpoints/.writing-{draw.randrange(8):08d}", "a/b/c")
+        path, to = draw.choice((*tree(self.base / name), *more)), draw.choice(("a file", "a folder", "nothing"))
+
+        def prepare(here: Path) -> None:
+            for data in ("pictures", "sounds"):
+                shutil.copytree(self.base / data, here / data)
+            if resume:
+                shutil.copytree(self.base / name, here / "run")
+            of_surroundings.linked(path, to, "run")(here)
+
+        found = self.held(folder, prepare, training(name, "run", *resume), codes=(1,))
+        return [f"{name} {' '.join(resume)}, {path} is {to}: {one}" for one in found]
+
+    def moves(self, folder: Path, draw: random.Random) -> list[str]:
+        """A run's folder goes at a random moment: what is said of its weights is true, and no other is touched."""
+        name, here = draw.choice(list(RUNS)), folder / "here"
+        does = draw.choice((of_surroundings.removed, of_surroundings.moved_away, of_surroundings.replaced))
+        here.mkdir(parents=True)
+        for data in ("pictures", "sounds"):
+            shutil.copytree(self.base / data, here / data)
+        process = self.start(run_here, training(name, "run"), str(here), str(folder / "said"))
+        while process.is_alive() and not (here / "run" / "metrics.jsonl").exists():
+            time.sleep(0.001)
+        process.join(draw.random() * self.seconds[name] / 3)
+        running = process.is_alive()
+        with suppress(OSError):  # of a folder that is written meanwhile
+            does(here / "run")
+        process.join(60)
+        if process.exitcode is None:
+            process.kill()
+        said, told = (folder / "said.err").read_text(), f"{name}, {does.__name__}"
+        found = [] if process.exitcode in (0, 1) else [f"ended with {process.exitcode}"]
+        if "Traceback" in said or "not foreseen" in said or not (running or process.exitcode == 0):
+            found.append("told what was not foreseen")
+        if (place := re.search(r"after step \d+ are in (\S+)\. Put", said)) and not (here / place[1]).is_file():
+            found.append("did not save the weights where it says")
+        if does is of_surroundings.replaced and (here / "elsewhere").exists():
+            kept = here / "run" / "config.json"
+            if kept.exists() and kept.read_text() != of_surroundings.PRECIOUS:
+                found.append("wrote over what took the folder's place")
+        return [f"{told}: {one}; said {said[-400:]!r}" for one in found]
+
+    def surroundings(self, folder: Path, draw: random.Random) -> list[str]:
+        """Damaged files of a user, and streams and homes that are not as they should be, all at once."""
+        first = draw.choice((None, *of_surroundings.ODD))
+        words = draw.choice((*((*("exercises", word, "info_nce"),) for word in ("hint", "reset")), ("exercises",)))
+
+        def prepare(here: Path) -> None:
+            (here / ".mmlearn").mkdir()
+            for name, whole in (
+                ("progress.json", ["07_contrastive/info_nce"]),
+                ("hints.json", {"07_contrastive/info_nce": 1}),
+            ):
+                text = draw.choice((DEEP, '{"a":' * 100_000, json.dumps(changed(deepcopy(whole), draw))))
+                content = text.encode("utf-8", "surrogatepass")
+                (here / ".mmlearn" / name).write_bytes(damaged(content, draw) if draw.random() < 0.5 else content)
+
+        found = tried(self.start, Attack("", prepare, words, codes=(0,), first=first), folder)
+        return [f"{' '.join(words)}, {first}: {one}" for one in found]
+
 
 def one_attack(attacks: Attacks, seed: int, number: int, folder: Path) -> tuple[str, list[str]]:
     """Number ``number`` of this seed: its class, and what did not hold."""
     draw = random.Random(f"{seed} {number}")
-    kind = draw.choice(("kills", "flips", "data", "configurations", "by kind"))
+    kind = draw.choice(("kills", "flips", "data", "configurations", "links", "moves", "surroundings", "by kind"))
     if kind != "by kind":
         return f"{kind} at random", getattr(attacks, kind)(folder, draw)
     name = draw.choice(list(attacks.by_kind))

@@ -28,6 +28,10 @@ class Attack(NamedTuple):
     words: tuple[str, ...]
     says: str = ""  # a regular expression that its line must have: it is refused for this reason, and for no other
     codes: tuple[int, ...] = (1,)
+    first: Callable[[], object] | None = None  # done in the command's own process before it, there in the folder
+    changes: bool = False  # a refused command may leave other files than it found
+    silent: bool = False  # nothing can be told
+    then: Callable[[Path], str | None] | None = None  # what is wrong with the folder afterwards
 
 
 class Said(NamedTuple):
@@ -38,7 +42,7 @@ class Said(NamedTuple):
     err: str
 
 
-def run_here(words: tuple[str, ...], here: str, out: str) -> None:
+def run_here(words: tuple[str, ...], here: str, out: str, first: Callable[[], object] | None = None) -> None:
     """In a forked process: the command, in this folder, with its streams in files beside ``out``."""
     from mmlearn import cli
 
@@ -51,6 +55,8 @@ def run_here(words: tuple[str, ...], here: str, out: str) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, mapped + MEMORY))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells ignore in the background
     sys.argv = ["mmlearn", *words]
+    if first:
+        first()
     Path(f"{out}.begun").touch()
     try:
         cli.main()
@@ -85,9 +91,16 @@ def processes() -> Iterator[Callable]:
             os.environ["PYTHONPATH"] = before
 
 
-def command(start: Callable, words: tuple[str, ...], here: Path, out: Path, seconds: float = SECONDS) -> Said:
+def command(
+    start: Callable,
+    words: tuple[str, ...],
+    here: Path,
+    out: Path,
+    seconds: float = SECONDS,
+    first: Callable[[], object] | None = None,
+) -> Said:
     """Run ``mmlearn *words`` in this folder."""
-    process = start(run_here, tuple(map(str, words)), str(here), str(out))
+    process = start(run_here, tuple(map(str, words)), str(here), str(out), first)
     process.join(seconds)
     code = process.exitcode
     if code is None:
@@ -122,11 +135,11 @@ def problems(attack: Attack, said: Said, before: dict, after: dict) -> list[str]
         found.append("printed a line that is too long")
     if "Traceback" in said.err or "was not foreseen" in said.err:
         found.append("told an error that was not foreseen")
-    if said.code and not lines[-1].startswith("mmlearn: "):
+    if said.code and not attack.silent and not lines[-1].startswith("mmlearn: "):
         found.append("did not tell an error in a line of its own")
     if said.code and not re.search(attack.says, lines[-1]):
         found.append(f"did not say {attack.says!r}")
-    if said.code and after != before:
+    if said.code and after != before and not attack.changes:
         changed = sorted(name for name in before.keys() | after.keys() if before.get(name, 0) != after.get(name, 0))
         found.append(f"changed {', '.join(changed)}"[:200])
     return [*found, f"said {lines[-1][:400]!r}"] if found else []
@@ -139,5 +152,8 @@ def tried(start: Callable, attack: Attack, folder: Path, seconds: float = SECOND
     (folder / "secret.png").write_bytes(b"of somebody else")
     attack.prepare(here)
     before = tree(folder)
-    said = command(start, attack.words, here, folder.parent / f"{folder.name}-said", seconds)
-    return problems(attack, said, before, tree(folder))
+    said = command(start, attack.words, here, folder.parent / f"{folder.name}-said", seconds, attack.first)
+    found = problems(attack, said, before, tree(folder))
+    if not found and attack.then and (wrong := attack.then(here)):
+        found = [wrong, f"said {said.err[-400:]!r}"]
+    return found

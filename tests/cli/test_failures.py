@@ -743,6 +743,17 @@ def test_it_runs_as_a_module(tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_the_report_of_a_launcher_ends_with_our_line(tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1", "-m", "mmlearn"]
+    done = subprocess.run([*command, "train", "clip"], capture_output=True, text=True, cwd=tmp_path)
+    ours = next(line for line in done.stderr.splitlines() if line.startswith("mmlearn: "))
+    *_, last, border = filter(str.strip, done.stderr.splitlines())
+    assert done.returncode == 1
+    assert last.endswith(ours)
+    assert set(border) == {"="}
+    assert "During handling" not in done.stderr
+
+
 def test_a_reader_that_leaves(tmp_path):
     """``mmlearn … | head`` ends without a word."""
     script = f"{sys.executable} -m mmlearn data --json | true; exit ${{PIPESTATUS[0]}}"

@@ -10,7 +10,7 @@ from testing_tools import Listed, refused
 
 from mmlearn.data import load
 from mmlearn.training.runs import load_run, new_run
-from mmlearn.training.writing import STRATEGIES, write
+from mmlearn.training.writing import STRATEGIES, as_text, write
 
 SMALL = ["--batch-size", 16, "--image-size", 32, "--vocab-size", 300]
 
@@ -155,3 +155,13 @@ def test_what_no_file_holds_is_asked_for_in_python():
     scenes = load("scenes", "train")
     run = new_run("vlp", {None: Listed([scenes[i] for i in range(4)])})
     refused("vlp writes about regions and boxes and region_classes, which no file holds", write, run)
+
+
+@pytest.mark.parametrize(("words", "text"), [("café", "café"), ("caf\udcc3\udca9", "café"), ("", "")])
+def test_a_prompt_that_an_ascii_locale_did_not_decode(words, text):
+    assert as_text(words) == text
+
+
+@pytest.mark.parametrize("words", ["a\ud800", "bb\udcff", "ccc\ude00\ud83d"])
+def test_a_prompt_that_is_no_text(words):
+    refused("The prompt is no text in UTF-8", as_text, words)

@@ -9,13 +9,14 @@ import soundfile
 import torch
 from PIL import Image
 from sound_files import tone
-from testing_tools import captioned, image_file, write_tar
+from testing_tools import captioned, image_file, refused, write_tar
 from torch.utils.data import DataLoader
 
 from mmlearn.data import Batches, load
 from mmlearn.data.readers.sound import RATE
 from mmlearn.data.readers.stream import ShardStream
 from mmlearn.training.data import check_data, described, kept_before, write_marks
+from mmlearn.training.loader import LEFT_OUT, gather_bad, recall_bad
 
 COUNT = 12
 
@@ -245,3 +246,71 @@ def test_an_upright_image_beside_a_link_that_leads_out(tmp_path):
     data = load(tmp_path, skip_bad=True)
     assert len(data) == COUNT - 1
     assert "outside the folder" in data.skipped[0]
+
+
+# Files that are missing when a run goes on.
+
+
+def spoken(folder):
+    for name in ("validation_list.txt", "testing_list.txt"):
+        (folder / name).write_text("")
+    for number in range(4):
+        (folder / "bed").mkdir(exist_ok=True)
+        soundfile.write(folder / "bed" / f"{number}_nohash_0.wav", tone(100 + number, seconds=0.1), RATE)
+    return lambda before: load(folder, "train", as_before=before), sorted((folder / "bed").iterdir())
+
+
+def streamed(folder, mode):
+    paths = [folder / f"train-{number}.tar" for number in range(4)]
+    for i, path in enumerate(paths):
+        write_tar(path, [(f"{i}.png", image(i)), (f"{i}.txt", f"number {i}".encode())])
+    pattern = folder if mode == "folder" else f"{folder}/train-{{0..3}}.tar"
+    return lambda before: ShardStream(pattern, as_before=before), paths
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+@pytest.mark.parametrize(
+    "make", [spoken, lambda folder: streamed(folder, "folder"), lambda folder: streamed(folder, "pattern")]
+)
+def test_a_missing_file_is_said_to_be_missing(tmp_path, make, number):
+    data, run = tmp_path / "data", tmp_path / "run"
+    data.mkdir()
+    run.mkdir()
+    opened, files = make(data)
+    began = opened(None)
+    config = {"data": described(began)}
+    write_marks(began, run)
+    content = files[number].read_bytes()
+    files[number].unlink()
+    before = files[number - 1] if number else "at the start"
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        check_data(opened(config["data"][0]["kept"]), run, config)
+    said = str(caught.value)
+    assert f"There is no {files[number]} any more" in said or (
+        "1 of its 4 files is missing now" in said and str(before) in said
+    )
+    files[number].write_bytes(content)
+    check_data(opened(config["data"][0]["kept"]), run, config)
+
+
+# What was left out before a run stopped.
+
+
+def test_what_was_left_out_before_counts_when_a_run_goes_on(folder, tmp_path):
+    data = load(folder, "train", skip_bad=True)
+    gather_bad(data, tmp_path)
+    assert not (tmp_path / LEFT_OUT).exists()
+    recall_bad(data, tmp_path)
+    data.note_bad(["a is broken", "b is broken"])
+    gather_bad({None: data, "other": [1]}, tmp_path)
+    again = load(folder, "train", skip_bad=True)
+    recall_bad({None: again, "other": [1]}, tmp_path)
+    again.note_bad(["b is broken", "c is broken"])
+    assert again.bad == ["a is broken", "b is broken", "c is broken"]
+    assert again.new_bad() == ["c is broken"]
+
+
+@pytest.mark.parametrize("text", ["[[", "7", "[7]", "[" * 100_000])
+def test_a_damaged_list_of_what_was_left_out_is_refused(folder, tmp_path, text):
+    (tmp_path / LEFT_OUT).write_text(text)
+    refused(rf"{LEFT_OUT} is damaged", recall_bad, load(folder, "train", skip_bad=True), tmp_path)

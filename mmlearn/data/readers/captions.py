@@ -40,6 +40,8 @@ def caption_lines(folder: Path, skip_bad: bool = False) -> Iterator[tuple[str, d
         content = path.read_text(encoding="utf-8-sig", errors="surrogateescape" if skip_bad else "strict")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8.") from error
+    if not content.strip():
+        raise ValueError(f"{path} is empty: write a header and a line for each picture or sound.")
     yield from READERS[path.name](path, content)
 
 

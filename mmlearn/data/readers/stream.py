@@ -102,6 +102,8 @@ class ShardStream(Files):
     def _count(self, url: str, length: int | None) -> int | None:
         """How many samples a shard holds, if that must be known; as far as it can be read, where bad ones are left."""
         path, name = _local(url), SHARD_NAME.search(url)
+        if path and path.is_dir():
+            raise ValueError(f"{path} is a folder, and no shard: give a pattern, such as '{path}/{{0000..0009}}.tar'.")
         if path and not path.is_file():
             self.leave_out(FileNotFoundError(f"There is no shard {path}."))
             return 0

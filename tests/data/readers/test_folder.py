@@ -326,7 +326,7 @@ def test_what_is_known_of_sounds_is_noted_without_skip_bad_too(folder):
         ('image,caption\n0.png,"a dog\n1.png,a cat\n', "line 2: unexpected end of data; is there a quote too many?"),
         ("image,caption\n" + "0.png,a dog\n" * 3 + "0.png," + "x" * 200_000, "line 5: field larger than field limit"),
         ("image,caption,split\n0.png,a dog,dev\n", "line 2: split is train, val or test, not 'dev'."),
-        ("", "FOLDER has no all pictures."),
+        ("", "FOLDER/captions.csv is empty: write a header and a line for each picture or sound."),
         ("image,caption\n", "FOLDER has no all pictures."),
         ("image,caption\n../secret.png,a dog\n", "line 2: '../secret.png' is outside the folder."),
         ("image,caption\n/etc/passwd,a dog\n", "line 2: '/etc/passwd' is outside the folder."),
