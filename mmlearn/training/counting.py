@@ -128,11 +128,13 @@ def count_training(
                 found.append(_activations(system, turn.loss, batch, PRECISIONS[precision], chunk))
     blocks = [set(part.parameters()) for part in system.modules() if isinstance(part, TransformerBlock)]
     largest, outside = max(map(_numbers, blocks), default=0), _numbers(set(named.values()).difference(*blocks))
-    whole = {"weights": 4 * _numbers(named.values()), "gradients": 4 * most, "optimiser": state}
+    whole: dict[str, float] = {"weights": 4 * _numbers(named.values()), "gradients": 4 * most, "optimiser": state}
     part = {name: held / devices for name, held in whole.items()}
     part["weights"] += 4 * (largest + outside)
     ways = [way for way in found[0] if all(way in held for held in found)]
-    memory = {way: whole | {"activations": max(held[way] for held in found)} for way in ways}
+    memory: dict[str, dict[str, float]] = {
+        way: whole | {"activations": max(held[way] for held in found)} for way in ways
+    }
     memory["sharded"] = part | {"activations": memory["plain"]["activations"]}
     return Count(
         parameters=_numbers(named.values()),
@@ -286,7 +288,7 @@ def _numbers(tensors: Iterable[Tensor]) -> int:
 def _without_numbers(system: str, devices: int) -> Iterator[None]:
     """Within this block new tensors are fake, and this is one of so many processes, whose others bring no numbers."""
     nothing = lambda *given: None  # noqa: E731
-    silent = dict(is_initialized=lambda: True, get_world_size=lambda: devices, get_rank=lambda: 0)
+    silent: dict[str, Any] = dict(is_initialized=lambda: True, get_world_size=lambda: devices, get_rank=lambda: 0)
     others = patch.multiple(dist, **silent, all_gather=nothing, all_reduce=nothing) if devices > 1 else nullcontext()
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), _Assumed(), _Unpacked(), others:

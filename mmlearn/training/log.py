@@ -68,7 +68,7 @@ class TrainingLog:
 
     def lost(self) -> bool:
         """Whether the folder was removed, moved or replaced since the start; only the first process looks."""
-        return bool(self.folder) and not is_still(self.folder, self.began)
+        return self.folder is not None and not is_still(self.folder, self.began)
 
     def add(self, step: int, learning_rate: float, values: dict[str, Tensor]) -> None:
         """Keep the numbers of a step until :meth:`fetch`, which waits for the device."""

@@ -41,8 +41,14 @@ def in_turn(ways: Mapping[Any, Callable[[], Any]], rounds: int) -> dict[Any, lis
 
 def kept_bytes(compute: Callable[[], Tensor], without: Iterable[Tensor] = ()) -> int:
     """Bytes that ``compute()`` keeps for its backward pass, each storage once, but not those of ``without``."""
-    own, kept = {x.untyped_storage() for x in without}, set()
-    with saved_tensors_hooks(lambda x: kept.add(x.untyped_storage()) or x, lambda x: x):
+    own = {x.untyped_storage() for x in without}
+    kept: set[torch.UntypedStorage] = set()
+
+    def keep(x: Tensor) -> Tensor:
+        kept.add(x.untyped_storage())
+        return x
+
+    with saved_tensors_hooks(keep, lambda x: x):
         compute()
     return sum(storage.nbytes() for storage in kept - own)
 

@@ -1,6 +1,7 @@
 """The state of all generators of random numbers that a training draws from, as tensors for a checkpoint."""
 
 import random
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 
 def random_state() -> dict[str, Tensor]:
     """PyTorch's, CUDA's, NumPy's and Python's generators."""
-    _, keys, position, has_gauss, cached = np.random.get_state()
+    of_numpy: Any = np.random.get_state()  # a tuple; by its stub it may be a dictionary
+    _, keys, position, has_gauss, cached = of_numpy
     version, words, gauss = random.getstate()
     state = {
         "torch": torch.get_rng_state(),

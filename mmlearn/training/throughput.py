@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -36,11 +37,14 @@ class Pace:
 
 def step_flops(system: nn.Module, batches: Sequence[Mapping[str, Tensor]]) -> float:
     """The operations of a training step, forward and backward, of the mean of these batches; gradients are dropped."""
-    device, training, total = next(system.parameters()).device, system.training, 0
+    device, training = next(system.parameters()).device, system.training
+
+    def step(batch: Mapping[str, Tensor]) -> None:
+        losses = system.loss({name: value.to(device) for name, value in batch.items()})
+        torch.stack([*losses.values()]).sum().backward()
+
     system.train()
-    for batch in batches:
-        here = {name: value.to(device) for name, value in batch.items()}
-        total += count_flops(lambda here=here: sum(system.loss(here).values()).backward())
+    total = sum(count_flops(partial(step, batch)) for batch in batches)
     system.train(training).zero_grad()
     return total / len(batches)
 
