@@ -162,7 +162,7 @@ def test_what_is_written_with_a_cache_is_what_is_written_without(name):
     assert len(got.unique(dim=0)) > 1
 
 
-def optimizer_steps(b=3, s=2, t=5):
+def turns(b=3, s=2, t=5):
     """Pictures with texts of unequal length, in turn."""
     given = batch(b * s, t)
     return tuple(given[key].unflatten(0, (b, s)) for key in ("image", "tokens", "mask"))
@@ -177,7 +177,7 @@ def test_one_turn_is_a_pair(name):
 
 @pytest.mark.parametrize("name", SHOTS)
 def test_padding_between_turns_counts_for_nothing(name):
-    system, (image, tokens, mask) = shaken(tiny(name)).eval(), optimizer_steps()
+    system, (image, tokens, mask) = shaken(tiny(name)).eval(), turns()
     said = system.read_shots(image, tokens, mask)
     other = torch.where(mask, tokens, 7)
     assert torch.equal(said[mask], system.read_shots(image, other, mask)[mask])
@@ -188,7 +188,7 @@ def test_padding_between_turns_counts_for_nothing(name):
 @pytest.mark.parametrize("name", SHOTS)
 def test_a_turn_sees_what_stands_before_it_alone(name):
     """Of earlier pictures Frozen sees the embeddings, and Flamingo what its words made of them."""
-    system, (image, tokens, mask) = shaken(tiny(name)).eval(), optimizer_steps()
+    system, (image, tokens, mask) = shaken(tiny(name)).eval(), turns()
     said = system.read_shots(image, tokens, mask)
     later = image.clone()
     later[:, 1] = torch.randn_like(later[:, 1])
@@ -201,7 +201,7 @@ def test_a_turn_sees_what_stands_before_it_alone(name):
 @pytest.mark.parametrize("positions", [False, True])
 def test_writing_behind_shots_is_reading_them(name, positions):
     system = shaken(tiny(name, **({"prefix_positions": positions} if name == "frozen" else {})), 0.2).eval()
-    (image, tokens, mask), last = optimizer_steps(), torch.randn(3, 3, 64, 64)
+    (image, tokens, mask), last = turns(), torch.randn(3, 3, 64, 64)
     prompt = tokens[:, 0, 1:3]
     got = system.generate(last, prompt=prompt, shots=(image, tokens, mask), max_length=6)
     language = system.language_model.config
@@ -234,7 +234,7 @@ def test_no_shots_are_as_none(name):
 
 
 def test_flamingo_learns_from_pairs_in_turn():
-    system, given = shaken(tiny("flamingo", optimizer_steps=4)).eval(), batch(8, 6)
+    system, given = shaken(tiny("flamingo", turns=4)).eval(), batch(8, 6)
     rows = [given[key].unflatten(0, (2, 4)) for key in ("image", "tokens", "mask")]
     said = system.read_shots(*rows).flatten(0, 1)
     label = given["tokens"].masked_fill(~given["mask"], -100)[:, 1:]
@@ -245,7 +245,7 @@ def test_flamingo_learns_from_pairs_in_turn():
 
 
 def test_what_words_see_of_patches_goes_by_way_of_the_latents():
-    system, (image, tokens, mask) = shaken(tiny("flamingo")).eval(), optimizer_steps()
+    system, (image, tokens, mask) = shaken(tiny("flamingo")).eval(), turns()
     with record_attention(system) as maps:
         system.read_shots(image, tokens, mask)
     seen = system.patch_attention(maps, gate=1)

@@ -217,7 +217,7 @@ def test_what_an_encoder_cannot_give():
         r"pooled or tokens of an encoder, and SimpleNamespace has", FineTuned(silent, EntailmentHead(WIDTH)).loss, batch
     )
     refused(
-        r"^PictureEncoder returns no regions to refer to", FineTuned(ImageEncoder(), ReferringHead(WIDTH)).loss, batch
+        r"^ImageEncoder returns no regions to refer to", FineTuned(ImageEncoder(), ReferringHead(WIDTH)).loss, batch
     )
     refused(r"Labels are 0 to 5 here", system.loss, batch | {"answer": batch["answer"] + ANSWERS})
     pairs = FineTuned(RegionEncoder(), NLVRHead(WIDTH))
@@ -294,4 +294,4 @@ def test_blip_is_read_where_words_have_seen_the_image():
     assert (encoder(other["image"], other["tokens"]).tokens - output.tokens).abs().max() > 1e-3
     assert overfit(system, batch, steps=25, learning_rate=2e-3) < 0.1
     writer = FineTuned(BLIP(BLIPConfig(**BLIPConfig.PRESETS["tiny"] | {"encoder": False})), VQAHead(64, ANSWERS))
-    refused("pooled or tokens of an encoder, and BLIPOutput has neither", writer.loss, batch)
+    refused("pooled or tokens of an encoder, and CaptionOutput has neither", writer.loss, batch)
