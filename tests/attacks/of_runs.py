@@ -306,7 +306,7 @@ def last(run: Path) -> Path:
 def manifests(base: Path) -> Iterator[Attack]:
     """``manifest.json`` of a checkpoint to go on from, most with a checksum that is right: a stranger can make one."""
     words = training("clip", "run", "--resume")
-    says = r"no whole checkpoint to go on from|belongs to another|other optimisers|holds an? "
+    says = r"no whole checkpoint to go on from|belongs to another|other optimisers|holds an? |is a pipe or a device"
 
     def signed(change: Callable[[dict], Any]) -> Callable[[dict], dict]:
         def changed(values: dict) -> dict:
@@ -350,7 +350,10 @@ def manifests(base: Path) -> Iterator[Attack]:
 def checkpoint_files(base: Path) -> Iterator[Attack]:
     """The tensors of a checkpoint: damaged; and exchanged, with a manifest that says so."""
     words = training("clip", "run", "--resume")
-    says = r"no whole checkpoint to go on from|belongs to another|other optimisers|damaged|not whole|no state of random"
+    says = (
+        r"no whole checkpoint to go on from|belongs to another|other optimisers|damaged|not whole|no state of random"
+        r"|is a pipe or a device"
+    )
     for file in ("model", "optimizer", "random-0"):
         for name, spoil in spoiled_files().items():
             if file == "model" or name in (
