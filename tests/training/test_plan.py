@@ -255,7 +255,10 @@ class Unlike(nn.Linear):
 
 
 # Those whose towers read in chunks. The others have none in their loss, a norm over the batch, or draws.
-TOWERS = {"bimodal-autoencoder", "clip", "denoising-autoencoder", "filip", "image-bind", "lit", "siglip", "vse"}
+TOWERS = {
+    "bimodal-autoencoder", "clip", "denoising-autoencoder", "filip", "flamingo", "image-bind",
+    "lit", "memory-network", "siglip", "vse",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", system_files())
