@@ -58,7 +58,7 @@ def clip(size):
     from mmlearn.models.contrastive.clip import CLIP, CLIPConfig
 
     image = ImageEncoderConfig(
-        size["width"], size["depth"], size["heads"], image_size=size["picture"], patch_size=size["patch"],
+        size["width"], size["depth"], size["heads"], image_size=size["image"], patch_size=size["patch"],
         activation="quick_gelu", embedding_norm=True,
     )  # fmt: skip
     text = TextEncoderConfig(
@@ -72,7 +72,7 @@ def open_clip(size):
     from open_clip.model import CLIP
 
     image = dict(
-        image_size=size["picture"], patch_size=size["patch"], width=size["width"], layers=size["depth"],
+        image_size=size["image"], patch_size=size["patch"], width=size["width"], layers=size["depth"],
         head_width=size["width"] // size["heads"],
     )  # fmt: skip
     text = dict(
@@ -139,7 +139,7 @@ def images_and_texts(size, count):
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(3, size["vocab"] - 1, (count, size["length"]), generator=generator)
     tokens[:, -1] = size["vocab"] - 1  # the end, where a text is read
-    return {"image": torch.randn(count, 3, size["picture"], size["picture"], generator=generator), "tokens": tokens}
+    return {"image": torch.randn(count, 3, size["image"], size["image"], generator=generator), "tokens": tokens}
 
 
 def total(model, batch):
@@ -183,7 +183,7 @@ def published_clip(size):
 
     special = dict(bos_token_id=0, eos_token_id=size["vocab"] - 1, pad_token_id=1)
     text = shape(size, vocab_size=size["vocab"], max_position_embeddings=size["length"], **special)
-    vision = shape(size, image_size=size["picture"], patch_size=size["patch"])
+    vision = shape(size, image_size=size["image"], patch_size=size["patch"])
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=size["width"]))
 
 
@@ -245,7 +245,7 @@ CLASSES = 10
 def published_vit(size):
     from transformers import ViTConfig, ViTForImageClassification
 
-    image = dict(image_size=size["picture"], patch_size=size["patch"], num_labels=CLASSES)
+    image = dict(image_size=size["image"], patch_size=size["patch"], num_labels=CLASSES)
     return ViTForImageClassification(ViTConfig(**shape(size), **image))
 
 
@@ -255,7 +255,7 @@ def published_vit_loss(model, batch):
 
 def images(size, count):
     """And their classes."""
-    image = torch.rand(count, 3, size["picture"], size["picture"], generator=torch.Generator().manual_seed(0))
+    image = torch.rand(count, 3, size["image"], size["image"], generator=torch.Generator().manual_seed(0))
     return {"image": image, "label": torch.arange(count) % CLASSES}
 
 
@@ -264,7 +264,7 @@ def blip(size):
     from mmlearn.models.align.blip import BLIP, BLIPConfig
 
     blocks = dict(width=size["width"], depth=size["depth"], num_heads=size["heads"])
-    image = ImageEncoderConfig(**blocks, image_size=size["picture"], patch_size=size["patch"])
+    image = ImageEncoderConfig(**blocks, image_size=size["image"], patch_size=size["patch"])
     words = dict(vocab_size=size["vocab"] - 2, max_length=size["length"], token_types=0)  # two are added
     text = BERTEncoderConfig(**blocks, **words, dropout=0.0)
     return BLIP(BLIPConfig(image=image, text=text, queue_size=0))
@@ -275,7 +275,7 @@ def published_blip(size, name):
     import transformers
 
     special = dict(bos_token_id=size["vocab"] - 2, sep_token_id=3, label_smoothing=0.1)
-    image = shape(size, image_size=size["picture"], patch_size=size["patch"])
+    image = shape(size, image_size=size["image"], patch_size=size["patch"])
     config = transformers.BlipConfig(
         text_config=text_shape(size, **special), vision_config=image, image_text_hidden_size=256
     )
