@@ -191,6 +191,7 @@ def generate(
     folder: Annotated[Path, typer.Argument(help="The output folder of mmlearn train.")],
     prompt: Annotated[str | None, typer.Option(help="What the text begins with, or is made of.")] = None,
     image: Annotated[list[Path] | None, typer.Option(help="What the text is about; may be given again.")] = None,
+    picture: Annotated[list[Path] | None, typer.Option(hidden=True)] = None,  # as --image was called before
     num: Annotated[int, typer.Option(min=1, help="Texts, of each picture.")] = 1,
     strategy: Annotated[str, typer.Option(help="greedy, beam, sample, top-k or nucleus.")] = "greedy",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where draws start.")] = 0,
@@ -200,13 +201,13 @@ def generate(
 ) -> None:
     """Print what a trained system says: of pictures, or as a text goes on.
 
-    Example: mmlearn generate runs/blip --picture dog.jpg
+    Example: mmlearn generate runs/blip --image dog.jpg
     """
     from mmlearn.training.runs import load_run
     from mmlearn.training.writing import lines, write
 
     made = load_run(folder, system, ema)
-    rows = write(made, images=image or [], prompt=prompt, num=num, strategy=strategy, seed=seed)
+    rows = write(made, images=[*(image or []), *(picture or [])], prompt=prompt, num=num, strategy=strategy, seed=seed)
     show(rows, True) if as_json else print("\n".join(map(plain, lines(rows))))
 
 

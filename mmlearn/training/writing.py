@@ -59,7 +59,7 @@ def write(
     with evaluating(run.system):
         written = run.system.generate(**given, decode=decode, max_length=run.tokenizer.max_length)
     sources: Sequence[str | None] = [str(path) for path in images for _ in range(num)] or [None] * num
-    return [{"picture": source, "text": run.tokenizer.decode(row)} for source, row in zip(sources, written)]
+    return [{"image": source, "text": run.tokenizer.decode(row)} for source, row in zip(sources, written)]
 
 
 def _inputs(run: Run, images: Sequence[Path], prompt: str | None) -> Batch:
@@ -70,7 +70,7 @@ def _inputs(run: Run, images: Sequence[Path], prompt: str | None) -> Batch:
     }
     if found := [name for name, needed in takes.items() if needed and name not in ("image", "prompt")]:
         raise ValueError(f"{run.name} writes about {' and '.join(found)}, which no file holds: ask its generate(…).")
-    _check("--picture FILE", run, bool(images), takes.get("image"))
+    _check("--image FILE", run, bool(images), takes.get("image"))
     _check("--prompt TEXT", run, prompt is not None, takes.get("prompt"))
     given: Batch = {}
     if images:
@@ -105,5 +105,5 @@ def _check(option: str, run: Run, given: bool, needed: bool | None) -> None:
 
 def lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     """A text a line, behind its picture where there are several."""
-    many = len({row["picture"] for row in rows}) > 1
-    return [f"{row['picture']}: {row['text']}" if many else row["text"] for row in rows]
+    many = len({row["image"] for row in rows}) > 1
+    return [f"{row['image']}: {row['text']}" if many else row["text"] for row in rows]

@@ -128,7 +128,7 @@ def words(base: Path) -> Iterator[Attack]:
         ("evaluate", "", "--data", "pictures"),
         ("evaluate", LONG, "--data", "x"),
         ("generate", "nope"),
-        ("generate", "pictures", "--picture", "/dev/zero"),
+        ("generate", "pictures", "--image", "/dev/zero"),
         ("convert", "/dev/zero", "x"),
         ("convert", "pictures/0.png", "x"),
         ("convert", "nope.pt", "x"),

@@ -38,18 +38,19 @@ def bert(tmp_path, works, images):
 
 
 def test_it_says_what_it_has_learned(works, blip, images):
-    said = works("generate", blip, "--picture", images / "2.png")
+    said = works("generate", blip, "--image", images / "2.png")
+    assert works("generate", blip, "--picture", images / "2.png").out == said.out  # as it was called before
     assert said.err == ""
     assert said.out.startswith("a blue field ")
-    several = works("generate", blip, "--picture", images / "0.png", "--picture", images / "1.png")
+    several = works("generate", blip, "--image", images / "0.png", "--image", images / "1.png")
     first, second = several.out.splitlines()
     assert first.startswith(f"{images / '0.png'}: a red field ")
     assert second.startswith(f"{images / '1.png'}: a green field ")
-    assert works("generate", blip, "--picture", images / "2.png", "--strategy", "beam").out.startswith("a blue ")
+    assert works("generate", blip, "--image", images / "2.png", "--strategy", "beam").out.startswith("a blue ")
 
 
 def test_averaged_weights_are_asked_for_where_there_are_some(works, fails, blip, images, tmp_path):
-    words = ["--picture", images / "2.png"]
+    words = ["--image", images / "2.png"]
     fails("generate", blip, *words, "--ema", says="model-ema.safetensors: it was trained without --ema")
     other = shutil.copytree(blip, tmp_path / "other")
     weights = load_file(other / "model.safetensors")
@@ -61,13 +62,13 @@ def test_averaged_weights_are_asked_for_where_there_are_some(works, fails, blip,
 
 
 def test_a_prompt_goes_on(works, blip, images):
-    said = works("generate", blip, "--picture", images / "3.png", "--prompt", "A blue")
+    said = works("generate", blip, "--image", images / "3.png", "--prompt", "A blue")
     assert said.out.startswith("a blue field ")  # although the picture is grey
 
 
 def test_as_from_python(works, blip, images):
     run, path = load_run(blip), images / "4.png"
-    said = json.loads(works("generate", blip, "--picture", path, "--json").out)
+    said = json.loads(works("generate", blip, "--image", path, "--json").out)
     assert said == write(run, images=[path]) == [{"picture": str(path), "text": said[0]["text"]}]
     sample = next(one for one in load(str(images), "train", size=32) if one.source.endswith("4.png"))
     with torch.no_grad():
@@ -77,10 +78,10 @@ def test_as_from_python(works, blip, images):
 
 @pytest.mark.parametrize("strategy", ["sample", "top-k", "nucleus"])
 def test_draws_follow_the_seed(works, blip, images, strategy):
-    words = ["generate", blip, "--picture", images / "5.png", "--picture", images / "6.png", "--num", 8, "--json"]
+    words = ["generate", blip, "--image", images / "5.png", "--image", images / "6.png", "--num", 8, "--json"]
     one, again, other = (json.loads(works(*words, "--strategy", strategy, "--seed", seed).out) for seed in (0, 0, 1))
     assert one == again != other
-    assert [row["picture"] for row in one] == [str(images / "5.png")] * 8 + [str(images / "6.png")] * 8
+    assert [row["image"] for row in one] == [str(images / "5.png")] * 8 + [str(images / "6.png")] * 8
     assert len({row["text"] for row in one}) > 2
     assert write(load_run(blip), images=[images / "5.png"], num=3, strategy=strategy, seed=0) != one[:3]
 
@@ -92,13 +93,13 @@ def test_the_words_of_strategies_are_all_there_are(mmlearn):
 
 
 def test_what_is_refused(fails, blip, bert, images, tmp_path):
-    image = ["--picture", images / "0.png"]
+    image = ["--image", images / "0.png"]
     fails("generate", bert, says="bert writes no text: it has learned mlm.")
     fails("generate", tmp_path / "none", says="There is no folder")
-    fails("generate", blip, says="blip cannot write without --picture FILE.")
-    fails("generate", blip, "--prompt", "a", says="blip cannot write without --picture FILE.")
-    fails("generate", blip, "--picture", "none.png", says="There is no picture none.png.")
-    fails("generate", blip, "--picture", images / "captions.csv", says="is no picture that can be read (BMP, GIF")
+    fails("generate", blip, says="blip cannot write without --image FILE.")
+    fails("generate", blip, "--prompt", "a", says="blip cannot write without --image FILE.")
+    fails("generate", blip, "--image", "none.png", says="There is no picture none.png.")
+    fails("generate", blip, "--image", images / "captions.csv", says="is no picture that can be read (BMP, GIF")
     for prompt in ("", "   "):
         fails("generate", blip, *image, "--prompt", prompt, says="The prompt is empty")
     fails("generate", blip, *image, "--prompt", "a red field " * 20, says=["The prompt has more than", "shorten it."])
@@ -112,7 +113,7 @@ def test_a_tokenizer_of_another_vocabulary(fails, blip, works, images, tmp_path)
     works("train", "clip", "--data", images, "--steps", 1, *SMALL[:4], "--vocab-size", 270, "--output", tmp_path / "c")
     other = shutil.copytree(blip, tmp_path / "other")
     shutil.copy(tmp_path / "c" / "tokenizer.json", other)
-    fails("generate", other, "--picture", images / "0.png", says=["vocab_size", "and the model"])
+    fails("generate", other, "--image", images / "0.png", says=["vocab_size", "and the model"])
 
 
 def test_weights_that_are_nan(fails, blip, images, tmp_path):
@@ -121,7 +122,7 @@ def test_weights_that_are_nan(fails, blip, images, tmp_path):
     weights["language_head.bias"][7] = float("nan")
     save_file(weights, other / "model.safetensors")
     for strategy in STRATEGIES:
-        words = ["--picture", images / "0.png", "--strategy", strategy]
+        words = ["--image", images / "0.png", "--strategy", strategy]
         fails("generate", other, *words, says=["have nan among them", "the model's weights"])
 
 
@@ -142,7 +143,7 @@ def test_a_bridge_to_a_language_model_that_was_trained_before(works, fails, imag
     language = load_file(tmp_path / "gpt2" / "model.safetensors")
     whole = load_file(tmp_path / "frozen" / "model.safetensors")
     assert all(torch.equal(value, whole[f"language_model.{key}"]) for key, value in language.items())
-    assert works("generate", tmp_path / "frozen", "--picture", images / "1.png", "--prompt", "a").out.startswith("a")
+    assert works("generate", tmp_path / "frozen", "--image", images / "1.png", "--prompt", "a").out.startswith("a")
     measured = works("evaluate", tmp_path / "frozen", "--data", images, "--json").out
     assert {"next-word accuracy", "BLEU-4 of captions"} <= {row["measure"] for row in json.loads(measured)}
     works("train", "frozen", *given, "--resume", "--output", tmp_path / "frozen")
