@@ -87,7 +87,7 @@ def _generate_text(name: str, recipe: Recipe) -> str:
     if not recipe.writes:
         return ""
     takes = inspect.signature(recipe.system.generate).parameters
-    inputs = [option for key, option in (("image", "--picture FILE"), ("prompt", "--prompt TEXT")) if key in takes]
+    inputs = [option for key, option in (("image", "--image FILE"), ("prompt", "--prompt TEXT")) if key in takes]
     return f"mmlearn generate runs/{name} {' '.join(inputs)}\n"
 
 

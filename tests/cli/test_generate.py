@@ -69,7 +69,7 @@ def test_a_prompt_goes_on(works, blip, images):
 def test_as_from_python(works, blip, images):
     run, path = load_run(blip), images / "4.png"
     said = json.loads(works("generate", blip, "--image", path, "--json").out)
-    assert said == write(run, images=[path]) == [{"picture": str(path), "text": said[0]["text"]}]
+    assert said == write(run, images=[path]) == [{"image": str(path), "text": said[0]["text"]}]
     sample = next(one for one in load(str(images), "train", size=32) if one.source.endswith("4.png"))
     with torch.no_grad():
         tokens = run.system.generate(run.field("image")([sample])["image"], max_length=run.tokenizer.max_length)
