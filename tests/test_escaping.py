@@ -125,4 +125,4 @@ def test_nothing_else_escapes():
         for path in files
         if re.search(r"html\.escape|import html|from html|isprintable", path.read_text("utf-8"))
     }
-    assert found == {"foreign.py"}
+    assert found == {"escaping.py"}

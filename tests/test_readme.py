@@ -23,7 +23,7 @@ HUB_ID = "openai/clip-vit-base-patch32"
 def desk(tmp_path_factory):
     """A folder as a reader has it: pictures of his own, and the published model by its name."""
     folder = tmp_path_factory.mktemp("desk")
-    images = folder / "my_images"
+    images = folder / "my_pictures"
     images.mkdir()
     with open(images / "captions.csv", "w", newline="") as file:
         lines = csv.writer(file)
