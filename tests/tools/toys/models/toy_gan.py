@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers import Config
-from mmlearn.objectives import info_nce
+from mmlearn.objectives import gather, gathered_positives, info_nce, own_rows
 
 NOISE = 16
 
@@ -56,7 +56,8 @@ class ToyGAN(nn.Module):
 
     def encoder_loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         image, text = self.encode_image(batch["image"]), self.encode_text(batch["tokens"], batch["mask"])
-        return {"damsm": info_nce(image, text, torch.tensor(5.0).to(text))}
+        rows, positives = own_rows(image), gathered_positives(batch.get("caption_id"))
+        return {"damsm": info_nce(gather(image), gather(text), torch.tensor(5.0).to(text), positives, rows)}
 
     def discriminator_loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         drawing = self(batch["tokens"], batch["mask"], batch["noise"]).drawing.detach()
