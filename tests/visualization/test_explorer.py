@@ -89,7 +89,7 @@ def test_each_word_has_a_map_of_all_patches():
     for element, weights in zip(page.find("img", "map"), torch.stack(maps).flatten(0, 1)):
         share = (weights - weights.min()) / (weights.max() - weights.min())  # the strongest patch is clear
         assert (opacities(element) - SHADE * (1 - share)).abs().max() < 0.6 / 255
-    for grid in page.find("div", "place"):
+    for grid in page.find("div", "position"):
         assert "repeat(2,1fr)/repeat(3,1fr)" in grid["attrs"]["style"]
 
 
@@ -144,7 +144,7 @@ def test_each_word_can_be_hovered_clicked_and_reached_by_keyboard():
 
 def test_the_outline_is_where_the_object_is():
     page = Page(example()[2].html)
-    positions = page.find("div", "place")
+    positions = page.find("div", "position")
     assert ["m1" in grid["attrs"]["class"].split() for grid in positions] == [True, True]
     for grid in positions:
         cells = [cell for cell in page.find("i") if grid in cell["parents"]]
