@@ -257,7 +257,7 @@ def check_destroy_numbers(function: Callable) -> None:
     kept = x.masked_fill(position < k, 0)
     scaled = "What stays must be as it was; here it is made larger, as dropout does."
     expect_not(got, (kept / (1 - share), kept * n / (n - k)), scaled, "masked_fill alone.")
-    where = "A row's own chances must tell; here all rows lose the same places."
+    where = "A row's own chances must tell; here all rows lose the same positions."
     expect_not(got, x.masked_fill(position[:1] < k, 0), where, least)
     once = "argsort tells which number is the least, not how many are less; here it is taken once."
     expect_not(got, x.masked_fill(chance.argsort(1) < k, 0), once, least)

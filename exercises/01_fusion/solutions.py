@@ -53,7 +53,7 @@ def destroy_numbers(x, chance, share):
     count = round(share * x.shape[1])
     # The place of each chance among those of its row, counted from 0: argsort of argsort.
     position = chance.argsort(dim=1).argsort(dim=1)
-    # Those in the first places are lost.
+    # Those in the first positions are lost.
     return x.masked_fill(position < count, 0)
 
 

@@ -90,7 +90,7 @@ def check_caption_loss(function: Callable) -> None:
 
     after = "logits[:, 1:-1] stand behind tokens[:, :-1], and say tokens[:, 1:]."
     early = cost(lambda z: z[:, :-2], tokens[:, 1:], mask[:, 1:])
-    expect_not(got, early, "The picture is read first, so logits stand one place later; here they do not.", after)
+    expect_not(got, early, "The picture is read first, so logits stand one position later; here they do not.", after)
     own = cost(lambda z: z[:, 1:], tokens, mask), cost(lambda z: z[:, 2:], tokens[:, 1:], mask[:, 1:])
     expect_not(got, own, "Logits must say the next token; here they say the one that was just read.", after)
     start = cost(lambda z: z[:, :-1], tokens, mask)
@@ -136,7 +136,7 @@ def channel_attention(
     ),
 )  # fmt: skip
 def check_channel_attention(function: Callable) -> None:
-    """One weight for each channel, from its mean over places and from what has been written."""
+    """One weight for each channel, from its mean over positions and from what has been written."""
     b, c, d, a = between(3, 4), between(5, 6), between(7, 8), 9
     given = numbers(b, c, 2, 3), numbers(b, d), numbers(a), numbers(a), numbers(a, d), numbers(a)
     features, hidden, key, bias, query, score = given
@@ -153,7 +153,7 @@ def check_channel_attention(function: Callable) -> None:
     inside = "add query h inside the tanh: softmax does not see what all channels have alike."
     expect_not(got, blind, "What was written must count; here h does not.", inside)
     highest = ((features.amax((2, 3))[..., None] * key + bias + ask).tanh() @ score).softmax(1)
-    expect_not(got, highest, "A channel is its mean over places; here it is its highest.", "features.mean((2, 3)).")
+    expect_not(got, highest, "A channel is its mean over positions; here it is its highest.", "features.mean((2, 3)).")
     bare = ((mean * key + ask).tanh() @ score).softmax(1)
     expect_not(got, bare, "The bias must be added; here it is left out.", whole)
     agreement(function, channel_attention)(given, "It must be the softmax over channels.", whole)
@@ -183,26 +183,26 @@ def spatial_attention(
     ),
 )  # fmt: skip
 def check_spatial_attention(function: Callable) -> None:
-    """One weight for each place, from all channels there and from what has been written."""
+    """One weight for each position, from all channels there and from what has been written."""
     b, c, d, a, rows, columns = between(3, 4), between(5, 6), between(7, 8), 9, 2, 3
     given = numbers(b, c, rows, columns), numbers(b, d), numbers(a, c), numbers(a), numbers(a, d), numbers(a)
     features, hidden, key, bias, query, score = given
     got = expect_tensor(function(*given), (b, rows * columns))
     positions, ask = features.flatten(2).mT, (hidden @ query.T)[:, None]
-    whole = "softmax over places of tanh(key v + bias + query h) · score."
+    whole = "softmax over positions of tanh(key v + bias + query h) · score."
     raw = (positions @ key.T + bias + ask).tanh() @ score
     right = raw.softmax(1)
-    expect_not(got, raw, "Weights of all places must add up to 1; here these are scores.", "softmax(1) at the end.")
-    expect_not(got, raw.sigmoid(), "Weights of all places must add up to 1; here a sigmoid makes each.", whole)
+    expect_not(got, raw, "Weights of all positions must add up to 1; here these are scores.", "softmax(1) at the end.")
+    expect_not(got, raw.sigmoid(), "Weights of all positions must add up to 1; here a sigmoid makes each.", whole)
     turned = right.view(b, rows, columns).mT.flatten(1)
     expect_not(got, turned, "Places must stand row by row; here they stand column by column.", "flatten(2).")
     mixed = ((features.reshape(b, -1, c) @ key.T + bias + ask).tanh() @ score).softmax(1)
-    expect_not(got, mixed, "Channels of a place must stay together; here a reshape mixes them.", "flatten(2).mT.")
+    expect_not(got, mixed, "Channels of a position must stay together; here a reshape mixes them.", "flatten(2).mT.")
     blind = ((positions @ key.T + bias).tanh() @ score).softmax(1)
     expect_not(got, blind, "What was written must count; here h does not.", whole)
     linear = ((positions @ key.T + bias + ask) @ score).softmax(1)
     expect_not(got, linear, "A tanh must stand before the score; here none does.", "without it h would not matter.")
-    agreement(function, spatial_attention)(given, "It must be the softmax over places.", whole)
+    agreement(function, spatial_attention)(given, "It must be the softmax over positions.", whole)
     expect_trains(function, *given, like=spatial_attention)
 
 
@@ -276,7 +276,7 @@ def check_in_order(function: Callable) -> None:
             expect_not(got, shrunk, times, left)
             summed = x + wanted
             expect_not(got, summed, "Features must be weighed; here what is weighed is added to them.", left)
-            expect_close(where, looked, "where must be the weights of places.", "what spatial returns, as it is.")
+            expect_close(where, looked, "where must be the weights of positions.", "what spatial returns, as it is.")
             expect_close(got, wanted, "Each must weigh what the one before it left.", left)
             expect_close(function(x, order, *even)[0], x, "Even weights must change nothing.", left)
             expect_trains(function, x, like=in_order, fixed=(order, channel, spatial))

@@ -9,14 +9,14 @@ import torch.nn.functional as F
 def until_end(tokens, end_token):
     # Where an end token stands.
     ends = tokens == end_token
-    # How many end tokens stand before each place, without its own.
+    # How many end tokens stand before each position, without its own.
     before = ends.cumsum(1) - ends.long()
     # It is written if there is none before it. So the first end token is written as well.
     return before == 0
 
 
 def caption_loss(logits, tokens, mask):
-    # The picture is read first: logits at place i + 1 were computed once token i had been read.
+    # The picture is read first: logits at position i + 1 were computed once token i had been read.
     after = logits[:, 1:]
     # They say the next token. Behind the last one nothing is to be said, and nobody says the first.
     said, wanted, counts = after[:, :-1], tokens[:, 1:], mask[:, 1:]
@@ -25,7 +25,7 @@ def caption_loss(logits, tokens, mask):
 
 
 def channel_attention(features, hidden, key, bias, query, score):
-    # Of each channel its mean over all places: (b, c).
+    # Of each channel its mean over all positions: (b, c).
     mean = features.mean((2, 3))
     # Each is one number, which key and bias bring to the width of the attention: (b, c, a).
     keys = mean[:, :, None] * key + bias
@@ -38,9 +38,9 @@ def channel_attention(features, hidden, key, bias, query, score):
 def spatial_attention(features, hidden, key, bias, query, score):
     # Places row by row, each with all its channels: (b, p, c).
     positions = features.flatten(2).transpose(1, 2)
-    # Keys of all places, and what has been written, which asks all of them the same.
+    # Keys of all positions, and what has been written, which asks all of them the same.
     keys, asked = F.linear(positions, key, bias), F.linear(hidden, query)
-    # Add both, a tanh, and one score for each place; softmax over places.
+    # Add both, a tanh, and one score for each position; softmax over positions.
     return ((keys + asked[:, None]).tanh() @ score).softmax(1)
 
 
@@ -51,7 +51,7 @@ def in_order(features, order, channel, spatial):
         # Ask about the features as they are now. Times the number of weights, even ones change nothing.
         if kind == "channel":
             features = features * (c * channel(features))[:, :, None, None]
-        # Weights of places get back their rows and columns.
+        # Weights of positions get back their rows and columns.
         else:
             where = spatial(features)
             features = features * (rows * columns * where).view(-1, 1, rows, columns)

@@ -191,7 +191,7 @@ def _check_looks(function: Callable, u: Tensor, v: Tensor, looks: list[Callable]
     for look in looks:
         seen.append(look(new, v))
         new = (seen[-1][..., None] * v).sum(1)
-    lost = "What is found must be added to u; here it takes its place, and the question is lost."
+    lost = "What is found must be added to u; here it takes its position, and the question is lost."
     expect_not(got, new, lost, add)
     again = torch.stack([looks[0](u, v)] * len(looks), 1)
     expect_not(maps, again, "Each look has weights of its own; here the first one's are repeated.", add)
@@ -237,9 +237,11 @@ def check_position_encoding(function: Callable) -> None:
             expect_not(got, made((j - 1) / count) * real, "j must begin at 1; here it begins at 0.", one)
             from_0 = made(j / count, torch.arange(d) / d) * real
             expect_not(got, from_0, "k must begin at 1; here it begins at 0.", "torch.arange(1, width + 1).")
-            expect_not(got, made(j / positions) * real, "J counts words that are real; here it counts all places.", one)
+            expect_not(
+                got, made(j / positions) * real, "J counts words that are real; here it counts all positions.", one
+            )
             every = torch.arange(1, positions + 1)[:, None] / count
-            expect_not(got, made(every) * real, "j counts words that are real; here it counts all places.", one)
+            expect_not(got, made(every) * real, "j counts words that are real; here it counts all positions.", one)
             expect_close(got, right * real, "It must be (1 - j/J) - (k/d)(1 - 2j/J).", one)
     with case("For a sentence without words"):
         none = torch.zeros(2, t, dtype=torch.bool)
@@ -288,6 +290,6 @@ def check_memory_hop(function: Callable) -> None:
     by_m, o = (torch.einsum("bn,bnd->bd", right, one) for one in (m, c))
     along = "u + (p[..., None] * c).sum(1)."
     expect_not(got, (u + by_m, by_m), "What is taken along is c; here it is m.", along)
-    expect_not(got, o, "What is found must be added to u; here it takes its place.", along)
+    expect_not(got, o, "What is found must be added to u; here it takes its position.", along)
     expect_close(got, u + o, "It must be u and what was found.", along)
     expect_trains(function, u, m, c, like=memory_hop, fixed=(mask,))

@@ -148,7 +148,7 @@ def check_graph_efficacies(function: Callable) -> None:
             expect_not(got, linear, "An efficacy is from 0 to 1; here it is a logit.", "torch.sigmoid(logits).")
             half = right.masked_fill(right == 0, 0.5)
             expect_not(
-                got, half, "Without an edge it must be 0; here it is the sigmoid of 0.", "sigmoid first, then place."
+                got, half, "Without an edge it must be 0; here it is the sigmoid of 0.", "sigmoid first, then position."
             )
             other = torch.zeros(b, v, v)
             by_part = torch.tensor(sorted(edges)).T

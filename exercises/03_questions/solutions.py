@@ -55,7 +55,7 @@ def position_encoding(mask, width):
 
 
 def memory_hop(u, m, c, mask):
-    # Compare the question with the first embedding of each place, by a product.
+    # Compare the question with the first embedding of each position, by a product.
     scores = (m * u[:, None]).sum(-1)
     # What is not there gets the lowest score before the softmax, and with it no weight.
     p = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1)
@@ -87,7 +87,7 @@ def graph_efficacies(logits, members):
     count = len(sets)
     # All edges, in order: for each whole its parts, where < says that a set lies in a larger one.
     edges = [(i, j) for j in range(count) for i in range(count) if sets[i] < sets[j]]
-    # A table of zeros, and each efficacy at its place.
+    # A table of zeros, and each efficacy at its position.
     table = torch.zeros(len(logits), count, count)
     parts, wholes = torch.tensor(edges).T
     table[:, parts, wholes] = torch.sigmoid(logits)

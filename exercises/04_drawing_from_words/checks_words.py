@@ -34,7 +34,7 @@ from mmlearn.objectives.drawing import damsm, word_attention, word_region_scores
     ),
 )  # fmt: skip
 def check_word_attention(function: Callable) -> None:
-    """For each place a mixture of the words that are real."""
+    """For each position a mixture of the words that are real."""
     b, p, t, d = 2, between(3, 4), between(5, 6), 7
     queries, words = numbers(b, p, d), numbers(b, t, d)
     mask = torch.arange(t) < torch.tensor([[t], [t - 2]])
@@ -47,7 +47,7 @@ def check_word_attention(function: Callable) -> None:
     expect_not(
         weights[0],
         positions[0],
-        "Each place must spread its weight over words; here each word does over places.",
+        "Each position must spread its weight over words; here each word does over positions.",
         over_words,
     )
     scaled = (scores / d**0.5).softmax(-1)

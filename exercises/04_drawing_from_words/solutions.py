@@ -54,7 +54,7 @@ def other_captions(caption_id):
 
 
 def word_attention(queries, words, mask):
-    # The product of each place with each word: (b, p, t).
+    # The product of each position with each word: (b, p, t).
     scores = queries @ words.transpose(1, 2)
     # What is no word gets a score so low that softmax leaves it nothing.
     scores = scores.masked_fill(~mask[:, None], torch.finfo(scores.dtype).min)

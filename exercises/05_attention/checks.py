@@ -279,7 +279,7 @@ def _check_causal(function: Callable, query: Tensor, key: Tensor) -> None:
         )
         expect(near(weights[..., earlier.T], 0.0), "No query may see a later key.", "hide the upper triangle.")
         own = weights.diagonal(dim1=-2, dim2=-1) > 0
-        expect(own.all(), "A query must see its own place.", "keep the diagonal: tril(), not tril(-1).")
+        expect(own.all(), "A query must see its own position.", "keep the diagonal: tril(), not tril(-1).")
         same((query, key), *LAST, causal=True)
     with case(f"With causal, 2 queries and {n} keys"):
         same((query[:, :, -2:], key), *LAST, causal=True)

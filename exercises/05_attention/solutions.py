@@ -38,7 +38,7 @@ def attention_weights(query, key, mask=None, causal=False):
         # The mask lies along the keys, so it gets axes of length 1 for heads and queries.
         allowed = allowed & mask[:, None, None, :]
     if causal:
-        # The last query stands at the last key: a lower triangle, shifted by as many places as there are more keys.
+        # The last query stands at the last key: a lower triangle, shifted by as many positions as there are more keys.
         q, n = scores.shape[-2:]
         allowed = allowed & torch.ones(q, n, dtype=torch.bool).tril(n - q)
     # Hide what is not allowed before the softmax, with a finite number so low that its weight is 0. Where nothing is

@@ -53,8 +53,8 @@ def check_shifted_right(function: Callable) -> None:
     got = expect_whole(function(target, start), (b, t))
     expect(
         not torch.equal(got[:, :-1], target[:, 1:]),
-        "Tokens must move to the right, one place later; here they move to the left.",
-        "the token at place 0 is read at place 1.",
+        "Tokens must move to the right, one position later; here they move to the left.",
+        "the token at position 0 is read at position 1.",
     )
     expect((got[:, 0] == start).all(), "Each row must begin with the start token.", "put it before the first column.")
     expect(
@@ -143,7 +143,7 @@ HALF_AND_QUARTER[0, 0, 2] = math.log(3)
     example=by_hand(HALF_AND_QUARTER, torch.tensor([[0, 2, 1]]), gives=1.5 * math.log(2)),
 )
 def check_causal_language_modelling(function: Callable) -> None:
-    """The logits at place i are of token i + 1; padding is not asked; the mean over all tokens that are."""
+    """The logits at position i are of token i + 1; padding is not asked; the mean over all tokens that are."""
     b, t, v = 3, between(6, 9), between(11, 15)
     same = agreement(function, causal_language_modelling)
     expect_tensor(function(torch.randn(b, t, v), torch.randint(v, (b, t))), ())
@@ -153,13 +153,13 @@ def check_causal_language_modelling(function: Callable) -> None:
     expect_not(
         got,
         (over(draws, masked_cross_entropy), over(draws, lambda z, x: masked_cross_entropy(z[:, :-1], x[:, :-1]))),
-        "The logits at place i must be asked for token i + 1; here they are asked for token i, which is read there.",
+        "The logits at position i must be asked for token i + 1; here they are asked for token i, which is read there.",
         "logits[:, :-1] beside tokens[:, 1:].",
     )
     expect_not(
         got,
         over(draws, lambda z, x: masked_cross_entropy(z[:, 1:], x[:, :-1])),
-        "The logits at place i must be asked for the next token; here they are asked for the one before.",
+        "The logits at position i must be asked for the next token; here they are asked for the one before.",
         "logits[:, :-1] beside tokens[:, 1:].",
     )
     same(draws, "It must be the mean of -log softmax(logits)[next token].", "cross_entropy over (b · (t - 1), v).")
@@ -215,7 +215,7 @@ def check_replaced_token_detection(function: Callable) -> None:
         "mask says who is asked.",
     )
     everyone = over(draws, lambda z, wrong, m: replaced_token_detection(z, wrong, torch.ones_like(m)))
-    expect_not(got, everyone, "Padding must not be asked.", "only places where mask is True.")
+    expect_not(got, everyone, "Padding must not be asked.", "only positions where mask is True.")
     same(
         draws,
         "It must be the mean over all real tokens of the batch.",
@@ -231,7 +231,7 @@ def check_replaced_token_detection(function: Callable) -> None:
 
 
 def _speaker(script: Tensor, v: int) -> Callable:
-    """A model whose row is told by its first token and which says what the script says at each place."""
+    """A model whose row is told by its first token and which says what the script says at each position."""
     noise = torch.rand(len(script), script.shape[1] + 40, v)
     noise[..., 12] = 0.9  # the end is hardly ever the least likely
 
@@ -348,9 +348,9 @@ def check_inherit_knowledge(function: Callable) -> None:
         got, reverse, "The divergence must be KL(teacher ‖ student).", "Σ p_teacher (ln p_teacher - ln p_student)."
     )
     part = inherit_knowledge(0 * loss, student, teacher, alpha)
-    hint = "a sum over the c tokens, a mean over the n places."
+    hint = "a sum over the c tokens, a mean over the n positions."
     expect_not(got, (1 - alpha) * loss + part / c, "The sum must run over all tokens, with no division by c.", hint)
-    expect_not(got, (1 - alpha) * loss + part * n, "It must be the mean over the n places.", hint)
+    expect_not(got, (1 - alpha) * loss + part * n, "It must be the mean over the n positions.", hint)
     same = agreement(function, inherit_knowledge)
     same((*given, alpha), "It must be (1 - α) · loss + α · KL.", hint)
     same((*given, 1.0), "With α = 1 only the teacher must count.", hint)

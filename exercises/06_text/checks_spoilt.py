@@ -110,7 +110,7 @@ def _drawn(got: tuple) -> bool:
     ),
 )
 def check_sample_replacements(function: Callable) -> None:
-    """A draw from the generator at each hidden place, and whether it is another token than the true one."""
+    """A draw from the generator at each hidden position, and whether it is another token than the true one."""
     b, t, v = 6, 12, between(9, 12)
     hidden = torch.rand(b, t) < 0.4
     hidden[:, 3] = True
@@ -130,16 +130,16 @@ def check_sample_replacements(function: Callable) -> None:
     expect(kept, "What was not hidden must stay as it is read.", hint)
     expect(not replaced[~hidden].any(), "A token that was not hidden is never replaced.", hint)
     expect(
-        (filled[hidden] < v).all(), "Each hidden place must get a token of the vocabulary.", "one draw for each row."
+        (filled[hidden] < v).all(), "Each hidden position must get a token of the vocabulary.", "one draw for each row."
     )
     expect(
         torch.equal(replaced, (filled != label) & hidden),
-        "A place counts as replaced only where the draw differs from the true token.",
+        "A position counts as replaced only where the draw differs from the true token.",
         "compare with label, not with what was read: the generator may be right.",
     )
     sure = torch.full_like(logits, -300.0).scatter(1, label[hidden][:, None], 300.0)
     filled, replaced = draw(sure)
-    property = "Row i of the logits must be of the i-th hidden place, row by row."
+    property = "Row i of the logits must be of the i-th hidden position, row by row."
     expect(torch.equal(filled[hidden], label[hidden]) and not replaced.any(), property, "tokens[hidden] = drawn.")
     expect_rows_differ(lambda seed: draw(torch.zeros(b, v), seed, read, _only(3, label))[0][:, 3])
     _check_odds(draw)
@@ -147,7 +147,9 @@ def check_sample_replacements(function: Callable) -> None:
     with case("Where nothing is hidden"):
         filled, replaced = draw(logits[:0], label=torch.full_like(label, -100))
         expect(
-            torch.equal(filled, read) and not replaced.any(), "nothing must change.", "the places are those of label."
+            torch.equal(filled, read) and not replaced.any(),
+            "nothing must change.",
+            "the positions are those of label.",
         )
     expect_seeded(lambda seed: draw(logits, seed))
 
@@ -251,11 +253,11 @@ def _reordered(got: tuple) -> bool:
         *SENTENCES,
         generator=seeded,
         gives=_reordered,
-        says="the text as it was, or [6, 7, 9, 5, 9] from places [2, 3, 4, 0, 1], and the length 5",
+        says="the text as it was, or [6, 7, 9, 5, 9] from positions [2, 3, 4, 0, 1], and the length 5",
     ),
 )
 def check_permute_sentences(function: Callable) -> None:
-    """Whole sentences in an order drawn at random, and for each token the place that it had."""
+    """Whole sentences in an order drawn at random, and for each token the position that it had."""
     lengths = [between(2, 3), between(4, 5), between(6, 7)]
     n, last = sum(lengths), list(itertools.accumulate(lengths))
     text, ends = torch.randint(10, 2**30, (n,)), torch.zeros(n, dtype=torch.bool)
@@ -273,14 +275,14 @@ def check_permute_sentences(function: Callable) -> None:
     for _ in range(600):
         tokens, source = draw()
         once = torch.equal(source.sort().values, torch.arange(n))
-        expect(once, "Each place of the text must come once.", "cut the places 0 … n - 1 into sentences.")
+        expect(once, "Each place of the text must come once.", "cut the positions 0 … n - 1 into sentences.")
         away = torch.empty_like(text)
         away[source] = text
         property = "source must say where each token was before; here it says where each token goes."
         inverse = torch.equal(away, tokens) and not torch.equal(text[source], tokens)
         expect(not inverse, property, "tokens = text[source].")
-        hint = "move the places, and look the tokens up with them."
-        expect(torch.equal(text[source], tokens), "The tokens must be those of the places, as they were.", hint)
+        hint = "move the positions, and look the tokens up with them."
+        expect(torch.equal(text[source], tokens), "The tokens must be those of the positions, as they were.", hint)
         which = [i for i, order in enumerate(orders) if torch.equal(order, source)]
         property = "Sentences must stay whole, their tokens in order, and end where ends is True."
         expect(len(which) == 1, property, "tensor_split behind each end.")
@@ -310,7 +312,7 @@ def check_permute_sentences(function: Callable) -> None:
     ),
 )
 def check_restore(function: Callable) -> None:
-    """What is left goes to its places, what was lost to the others: the inverse of every corruption."""
+    """What is left goes to its positions, what was lost to the others: the inverse of every corruption."""
     n, mask = between(14, 20), 4
     text = torch.randint(10, 2**30, (n,))
     ends = torch.arange(n) % 4 == 3
@@ -330,9 +332,9 @@ def check_restore(function: Callable) -> None:
             with case(words):
                 got = expect_whole(function(spoilt, lost(text, spoilt)), (n,))
                 property = "No mask must be left in the text."
-                expect(not (got == mask).any(), property, "a source of -1 is a mask: it has no place.")
-                property = "What is left must stand at the places that source gives."
+                expect(not (got == mask).any(), property, "a source of -1 is a mask: it has no position.")
+                property = "What is left must stand at the positions that source gives."
                 hint = "text[source[kept]] = tokens[kept], not text[kept] = …"
                 expect(torch.equal(got[kept], text[kept]), property, hint)
-                property = "What was lost must stand in the places that nobody took, in order."
-                expect(torch.equal(got, text), property, "True everywhere, then False at the places that are taken.")
+                property = "What was lost must stand in the positions that nobody took, in order."
+                expect(torch.equal(got, text), property, "True everywhere, then False at the positions that are taken.")

@@ -109,28 +109,28 @@ ALIKE = 0.05  # of rows, at most: two lowest chances that are equal, which is se
         0.0,
         seeded,
         gives=lambda got: got.tolist() in ([[True, False, False]], [[False, True, False]]),
-        says="one of the first two places",
+        says="one of the first two positions",
     ),
 )
 def check_choose_positions(function: Callable) -> None:
-    """Each possible place by chance, one anyway, and words whole."""
+    """Each possible position by chance, one anyway, and words whole."""
 
     def choose(possible: Tensor, share: float, seed: Generator | None = None, words: Tensor | None = None):
         rest = () if words is None else (words,)
         got = expect_boolean(function(possible, share, seeded(seed), *rest), possible.shape)
-        expect(not (got & ~possible).any(), "Only possible places must be chosen.", "& possible.")
+        expect(not (got & ~possible).any(), "Only possible positions must be chosen.", "& possible.")
         return got
 
     share, t = uniform(0.2, 0.4), 300
     possible = torch.rand(40, t) < 0.7
     got = choose(possible, share)
     expect_rows_differ(lambda seed: choose(torch.ones(30, 40, dtype=torch.bool), share, seed))
-    expect_share(got[possible], share, "Each possible place must be chosen with this probability.", "rand < share.")
+    expect_share(got[possible], share, "Each possible position must be chosen with this probability.", "rand < share.")
     none = choose(possible, 0.0).sum(1)
     property = "With probability 0 just one place of each row must be chosen."
     expect(none.all() and (none > 1).float().mean() <= ALIKE, property, "a row with anything to hide has some hidden.")
     pairs = choose(torch.ones(3000, 2, dtype=torch.bool), 0.0)
-    expect(pairs.any(1).all() and pairs.all(1).float().mean() <= ALIKE, property, "of two possible places one.")
+    expect(pairs.any(1).all() and pairs.all(1).float().mean() <= ALIKE, property, "of two possible positions one.")
     expect_share(
         pairs[:, 0], 0.5, "The one that is chosen anyway must be any, all equally likely.", "the lowest chance."
     )
@@ -138,28 +138,30 @@ def check_choose_positions(function: Callable) -> None:
     hint = "the lowest chance anyway: where others are chosen, that one is among them."
     expect_share(coins, 0.25, "One more must be chosen only where none is: of two coins both fall at 25 %.", hint)
     expect(
-        torch.equal(choose(possible, 1.0), possible), "With probability 1 every possible place is chosen.", "rand < 1."
+        torch.equal(choose(possible, 1.0), possible),
+        "With probability 1 every possible position is chosen.",
+        "rand < 1.",
     )
     empty = choose(first_of(9, [0, 4]), share)[0]
-    expect(not empty.any(), "A row without a possible place has none chosen.", "& possible at the end.")
+    expect(not empty.any(), "A row without a possible position has none chosen.", "& possible at the end.")
     with case("With words"):
         _check_words(choose, share)
     expect_seeded(lambda seed: choose(torch.ones(30, 40, dtype=torch.bool), share, seed))
 
 
 def _check_words(choose: Callable, share: float) -> None:
-    """Words of one token and of four, whose places are anywhere; in each row others."""
+    """Words of one token and of four, whose positions are anywhere; in each row others."""
     b, t = 400, 50
     number = torch.cat([torch.arange(10).repeat_interleave(4), torch.arange(10, 20)]) + between(0, 50)
     words = torch.stack([number[torch.randperm(t)] for _ in range(b)])
     same, possible = words[:, None] == number.unique()[:, None], torch.ones(b, t, dtype=torch.bool)  # (b, 20 words, t)
 
     def counts(possible: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """How many places of each word are chosen, and how many are possible."""
+        """How many positions of each word are chosen, and how many are possible."""
         chosen = choose(possible, share, words=words)
         return (same & chosen[:, None]).sum(2), (same & possible[:, None]).sum(2)
 
-    hint = "one random number a word: every place takes that of one place of its word."
+    hint = "one random number a word: every position takes that of one place of its word."
     got, all_of_it = counts(possible, share)
     expect(((got == 0) | (got == all_of_it)).all(), "All of a word must be chosen, or nothing of it.", hint)
     hint = "one draw a word, not one a token: a word of four would have four chances."
@@ -168,16 +170,18 @@ def _check_words(choose: Callable, share: float) -> None:
     words_chosen = (got > 0).sum(1)
     one = words_chosen.all() and (words_chosen > 1).float().mean() <= ALIKE and ((got == 0) | (got == all_of_it)).all()
     expect(
-        one, "With probability 0 just one whole word must be chosen.", "the places of the lowest chance, not the first."
+        one,
+        "With probability 0 just one whole word must be chosen.",
+        "the positions of the lowest chance, not the first.",
     )
     expect_share((got[:, :10] > 0).any(1), 0.5, "The word that is chosen anyway must be any, long or short.", hint)
     some = torch.rand(b, t) < 0.7
     for p in (share, 0.0):
         got, all_of_it = counts(some, p)
-        property = "All possible places of a word must be chosen, or none, also where others are not possible."
+        property = "All possible positions of a word must be chosen, or none, also where others are not possible."
         expect(((got == 0) | (got == all_of_it)).all(), property, "take out what is not possible at the end.")
-    property = "A row with a possible place must have one chosen, of a word that has a possible place."
-    expect((got > 0).any(1).all(), property, "the lowest chance of possible places.")
+    property = "A row with a possible position must have one chosen, of a word that has a possible position."
+    expect((got > 0).any(1).all(), property, "the lowest chance of possible positions.")
     again = choose(possible, share, words=number.expand(b, t))
     expect((again != again[:1]).any(), "The same number in another row must be another word.", "draw for each row.")
 
@@ -236,7 +240,7 @@ def _check_ways(draw: Callable) -> None:
     expect(many[:, 0].any() and many[:, -1].any(), "Both ends of a text must be hidden now and then.", hint)
     expect((~many[:, 0]).any() and (~many[:, -1]).any(), "Both ends of a text must be kept now and then.", hint)
     lengths = torch.tensor([1 if not row[row.int().argmax() + 1] else 2 for row in many])
-    hint = "cut the hidden tokens at random places into parts of at least one."
+    hint = "cut the hidden tokens at random positions into parts of at least one."
     expect((lengths != lengths[0]).any(), "The lengths of spans must differ by chance.", hint)
     ways, which = many.unique(dim=0, return_inverse=True)
     expect(len(ways) == 12, f"Two spans of three in six have 12 ways; here there are {len(ways)}.", hint)
@@ -318,7 +322,7 @@ def check_beam_search(function: Callable) -> None:
     start, rest = torch.tensor([[1]]), dict(end_token=2, max_length=3, beams=2, length_penalty=2.0)
     got = function(lambda tokens: SOON[tokens[:, -1]], start, **rest)
     property = (
-        "A text that ends must leave its place: as many beginnings as beams go on, the likeliest that do not end."
+        "A text that ends must leave its position: as many beginnings as beams go on, the likeliest that do not end."
     )
     expect(not (got == 3).any(), property, "of the ways that do not end take the best, however many ended before them.")
     for beams, penalty in ((2, 1.0), (4, 2.0)):
@@ -328,7 +332,7 @@ def check_beam_search(function: Callable) -> None:
             expect(
                 torch.equal(got, wanted),
                 property,
-                "it chooses among texts; beginnings go by their sums, and one that ends leaves its place to others.",
+                "it chooses among texts; beginnings go by their sums, and one that ends leaves its position to others.",
             )
     with case("With a longer start"):
         got, wanted = search(begun=3, most=7, beams=3)

@@ -157,7 +157,7 @@ def check_cached_attention(function: Callable) -> None:
         return *(part[:, :, m:] for part in text), *(part[:, :, :m] for part in text[1:])
 
     _check_one_token(function, split(n - 1), whole[:, :, -1:])
-    hint = "new token i stands at place m + i, and sees the keys up to there."
+    hint = "new token i stands at position m + i, and sees the keys up to there."
     with case("With several new tokens"):
         given = split(n - 3)
         got, (_, keys, values) = _parts(function(*given)), cached_attention(*given)

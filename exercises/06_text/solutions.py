@@ -20,7 +20,7 @@ def inheritance_rate(step, steps, start=1.0):
 
 
 def causal_language_modelling(logits, tokens, mask=None):
-    # The logits at place i are of token i + 1: leave out the last logits and the first token.
+    # The logits at position i are of token i + 1: leave out the last logits and the first token.
     logits, asked = logits[:, :-1], tokens[:, 1:]
     # One cost for each token that is asked; cross_entropy wants the vocabulary second.
     cost = F.cross_entropy(logits.transpose(1, 2), asked, reduction="none")
@@ -69,7 +69,7 @@ def inherit_knowledge(loss, student_logits, teacher_logits, alpha, temperature=1
     # Logarithms of both distributions; the teacher is a constant.
     teacher = (teacher_logits.detach() / temperature).log_softmax(-1)
     student = (student_logits / temperature).log_softmax(-1)
-    # KL(teacher ‖ student): a sum over tokens, a mean over places.
+    # KL(teacher ‖ student): a sum over tokens, a mean over positions.
     divergence = (teacher.exp() * (teacher - student)).sum(-1).mean()
     # Both parts by their share; τ² makes up for the smaller gradient.
     return (1 - alpha) * loss + alpha * temperature**2 * divergence

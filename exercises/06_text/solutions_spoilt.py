@@ -21,12 +21,12 @@ def swap_segments(tokens, token_type, mask, swapped):
 
 @torch.no_grad()
 def sample_replacements(logits, tokens, label, generator):
-    # A place was hidden where its label is not -100.
+    # A position was hidden where its label is not -100.
     hidden = label != -100
     filled, replaced = tokens.clone(), torch.zeros_like(hidden)
     # One draw for each row of logits, by their softmax.
     drawn = torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
-    # A mask picks and fills places row by row, in the order of the logits.
+    # A mask picks and fills positions row by row, in the order of the logits.
     filled[hidden] = drawn
     # The generator may have found the true token: then nothing is replaced.
     replaced[hidden] = drawn != label[hidden]
@@ -65,7 +65,7 @@ def fill_spans(corrupted, target, first_sentinel):
 
 
 def permute_sentences(text, ends, *, generator):
-    # Cut the places, not the tokens, behind each end.
+    # Cut the positions, not the tokens, behind each end.
     sentences, sentence = [], []
     for position, end in enumerate(ends.tolist()):
         sentence.append(position)
@@ -76,17 +76,17 @@ def permute_sentences(text, ends, *, generator):
     # Any order of the sentences, all as likely.
     order = torch.randperm(len(sentences), generator=generator).tolist()
     source = torch.tensor([position for i in order for position in sentences[i]])
-    # The tokens are those of the places.
+    # The tokens are those of the positions.
     return text[source], source, len(text)
 
 
 def restore(corruption, missing):
-    # What is no mask has a place.
+    # What is no mask has a position.
     kept = corruption.source >= 0
     text = torch.zeros(corruption.length, dtype=torch.long)
-    # Put each of these tokens at the place that it had.
+    # Put each of these tokens at the position that it had.
     text[corruption.source[kept]] = corruption.tokens[kept]
-    # The places that nobody took are those of the missing tokens, in order.
+    # The positions that nobody took are those of the missing tokens, in order.
     absent = torch.ones(corruption.length, dtype=torch.bool)
     absent[corruption.source[kept]] = False
     text[absent] = missing

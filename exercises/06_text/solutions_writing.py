@@ -20,15 +20,15 @@ def sampling_probabilities(logits, *, temperature=1.0, top_k=None, top_p=1.0):
 
 
 def choose_positions(possible, probability, generator, words=None):
-    # One random number for each place.
+    # One random number for each position.
     chance = torch.rand(possible.shape, generator=generator)
-    # A word has one chance: every place takes the number of the first place of its word.
+    # A word has one chance: every position takes the number of the first place of its word.
     if words is not None:
         same = words[:, :, None] == words[:, None]  # (b, n, n)
         chance = chance.gather(1, same.int().argmax(2))
-    # Where the number is below the probability, a place is chosen.
+    # Where the number is below the probability, a position is chosen.
     chosen = chance < probability
-    # The lowest number of the possible places is chosen anyway; a whole word shares it.
+    # The lowest number of the possible positions is chosen anyway; a whole word shares it.
     lowest = chance.masked_fill(~possible, 2).amin(1, keepdim=True)
     # Places that are not possible are taken out at the end.
     return possible & (chosen | (chance == lowest))
@@ -79,7 +79,7 @@ def beam_search(next_logits, start, *, end_token, max_length, pad_token=0, allow
                 if token == end_token:
                     value = total / (length - len(row)) ** length_penalty
                     ended.append((value, torch.cat([tokens, torch.tensor([token])])))
-            # The best that do not end go on; they have the places of those that did.
+            # The best that do not end go on; they have the positions of those that did.
             going = [way for way in ways if way[2] != end_token][:beams]
             beginnings = [(torch.cat([tokens, torch.tensor([token])]), total) for total, tokens, token in going]
         # At the end of the room the beginnings compete as they are.

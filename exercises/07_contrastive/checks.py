@@ -35,7 +35,7 @@ from mmlearn.objectives import (
 
 
 def with_pairs(b: int, *pairs: tuple[int, int]) -> Tensor:
-    """Positives on the diagonal, and at these places of picture and text."""
+    """Positives on the diagonal, and at these positions of picture and text."""
     positives = torch.eye(b, dtype=torch.bool)
     positives[tuple(torch.tensor(pairs).T)] = True
     return positives

@@ -169,7 +169,7 @@ def check_recall_at(function: Callable) -> None:
         function(3, flat, one),
         3 / n,
         f"A flat similarity knows nothing and must find by luck: R@3 of {n} items is 3/{n}.",
-        "ties are broken at random: the places left are drawn from the level items; topk takes the first of them.",
+        "ties are broken at random: the positions left are drawn from the level items; topk takes the first of them.",
     )
     with case("A flat similarity, 2 of 8 items right, R@3"):
         missed = math.comb(6, 3) / math.comb(8, 3)
@@ -201,7 +201,7 @@ def check_median_rank(function: Callable) -> None:
         function(torch.zeros(n, n)),
         (n + 1) / 2,
         f"A flat similarity of {n} items must have the rank of a guess, {(n + 1) / 2}.",
-        "the right item stands at a random place among those level with it.",
+        "the right item stands at a random position among those level with it.",
     )
     positives = first_two(n, n)
     expect_number(

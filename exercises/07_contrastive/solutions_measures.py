@@ -37,9 +37,9 @@ def recall_at(k, similarity, positives=None):
     better, wrong, right = ranks(similarity, positives)
     found = []
     for above, bad, good in zip(better.tolist(), wrong.tolist(), right.tolist()):
-        # So many places are left for the level items.
+        # So many positions are left for the level items.
         positions = max(int(k - above), 0)
-        # The probability to miss with every one of them: each place takes one wrong item away, without putting back.
+        # The probability to miss with every one of them: each position takes one wrong item away, without putting back.
         missed = 1.0
         for m in range(positions):
             missed *= max(bad - m, 0) / max(bad + good - m, 1)

@@ -150,18 +150,20 @@ def _check_what_is_shown(shown: Tensor, true: Tensor, mask_token: int, ordinary:
     expect(
         same.float().mean() < 0.95,
         "The text to read must not show what is hidden: this leaks nearly every label.",
-        "most hidden places show mask_token; return the changed text, not tokens.",
+        "most hidden positions show mask_token; return the changed text, not tokens.",
     )
-    hint = "one more draw for each place: below 0.8, from 0.8 to 0.9, or above. All of it within the hidden places."
-    expect_share(shown == mask_token, 0.8, "mask_token must stand at 80 % of hidden places.", hint)
+    hint = (
+        "one more draw for each position: below 0.8, from 0.8 to 0.9, or above. All of it within the hidden positions."
+    )
+    expect_share(shown == mask_token, 0.8, "mask_token must stand at 80 % of hidden positions.", hint)
     by_chance = 0.1 / len(ordinary)  # a random token that is the true one
-    expect_share(same, 0.1 + by_chance, "10 % of hidden places must show their own token.", hint)
+    expect_share(same, 0.1 + by_chance, "10 % of hidden positions must show their own token.", hint)
     drawn = shown[~same & (shown != mask_token)]
     expect(torch.isin(drawn, ordinary).all(), "A random token must not be special.", "draw from the ordinary ones.")
     expect(
         torch.isin(ordinary, drawn).all(),
-        "A random token must be any ordinary one of the vocabulary, drawn anew for each place.",
-        "number the ordinary tokens and draw a number for each place; the text need not hold that token.",
+        "A random token must be any ordinary one of the vocabulary, drawn anew for each position.",
+        "number the ordinary tokens and draw a number for each position; the text need not hold that token.",
     )
 
 
@@ -207,7 +209,7 @@ def _check_short_texts(hide: Callable, ordinary: Tensor, special: list[int]) -> 
         expect(
             torch.equal(hidden.any(1), some),
             "A text with anything to hide must have something hidden.",
-            "where no draw is low enough, hide the place with the lowest draw.",
+            "where no draw is low enough, hide the position with the lowest draw.",
         )
         for position in range(1, 5):
             hint = "the place of the lowest draw, among those that can be hidden."
@@ -221,7 +223,7 @@ def _check_short_texts(hide: Callable, ordinary: Tensor, special: list[int]) -> 
     example=by_hand(torch.zeros(3, 4), torch.tensor([IGNORED, 2, IGNORED]), gives=math.log(4)),
 )
 def check_masked_cross_entropy(function: Callable) -> None:
-    """ln v of nothing; hidden places only, all the same; 0 of no place."""
+    """ln v of nothing; hidden positions only, all the same; 0 of no position."""
     b, t, v = 3, between(6, 9), between(7, 11)
 
     def draw() -> tuple[Tensor, Tensor]:
@@ -232,14 +234,14 @@ def check_masked_cross_entropy(function: Callable) -> None:
     logits, label = draws[0]
     same = agreement(function, masked_cross_entropy)
     expect_tensor(function(logits, label), ())
-    mean = "the sum over hidden places, however many, divided by their number and not by that of all places."
+    mean = "the sum over hidden positions, however many, divided by their number and not by that of all positions."
     expect_log(function(torch.zeros(b, t, v), label), v, "v", mean)
     sure = 50 * F.one_hot(label.clamp(min=0), v).float()
     expect_close(
         function(sure, label),
         0.0,
         "Logits that are sure and right must cost 0.",
-        "place i answers label i, no place further; cross_entropy takes logits, so no softmax before it.",
+        "position i answers label i, no position further; cross_entropy takes logits, so no softmax before it.",
     )
     with case("With logits of ±200"):
         wrong = (label + 1).remainder(v).masked_fill(label == IGNORED, IGNORED)
@@ -252,15 +254,17 @@ def check_masked_cross_entropy(function: Callable) -> None:
     )
     same(
         draws,
-        "It must be the mean of -log softmax at the label, in which every hidden place counts the same.",
-        "one mean over all hidden places, not a mean of each text first.",
+        "It must be the mean of -log softmax at the label, in which every hidden position counts the same.",
+        "one mean over all hidden positions, not a mean of each text first.",
     )
     with case("With labels of shape (n)"):
         first = [(z[0], y[0]) for z, y in draws]
-        same(first, "It must be the same mean for any shape.", "reshape(-1, v) makes one list of places of any shape.")
-    with case("With logits (b, t, places, v)"):
+        same(
+            first, "It must be the same mean for any shape.", "reshape(-1, v) makes one list of positions of any shape."
+        )
+    with case("With logits (b, t, positions, v)"):
         more = torch.randn(b, t, 2, v), label[..., None].repeat(1, 1, 2)
-        same(more, "It must be the same mean for any axes.", "reshape(-1, v) makes one list of places of any shape.")
+        same(more, "It must be the same mean for any axes.", "reshape(-1, v) makes one list of positions of any shape.")
     with case("With nothing hidden"):
         expect_zero(function, logits, torch.full((b, t), IGNORED))
     expect_trains(function, logits, fixed=(label,), like=masked_cross_entropy)

@@ -8,7 +8,7 @@ def mask_tokens(tokens, mask, *, vocab_size, mask_token, special, generator, pro
     # Where something may be hidden: real, not special, and not mask_token itself.
     reserved = torch.tensor([*special, mask_token])
     possible = mask & ~torch.isin(tokens, reserved)
-    # One random number for each place, (b, t), from the generator.
+    # One random number for each position, (b, t), from the generator.
     chance = torch.rand(tokens.shape, generator=generator)
     if words is not None:
         # Every piece takes the number of the first piece of its word: the first place of the text with its word number.
@@ -17,7 +17,7 @@ def mask_tokens(tokens, mask, *, vocab_size, mask_token, special, generator, pro
     # Hidden is what drew less than the probability, or the lowest number of its text among what is possible.
     lowest = chance.masked_fill(~possible, 2).amin(1, keepdim=True)
     hidden = possible & ((chance < probability) | (chance == lowest))
-    # A second random number for each place decides what is shown: below 0.8 mask_token, from 0.9 on a random token.
+    # A second random number for each position decides what is shown: below 0.8 mask_token, from 0.9 on a random token.
     kind = torch.rand(tokens.shape, generator=generator)
     # Random tokens come from a list of all ordinary ones: draw a place in that list.
     ordinary = torch.tensor([token for token in range(vocab_size) if token not in reserved.tolist()])
@@ -29,11 +29,11 @@ def mask_tokens(tokens, mask, *, vocab_size, mask_token, special, generator, pro
 
 
 def masked_cross_entropy(logits, label):
-    # One list of places, whatever the axes were.
+    # One list of positions, whatever the axes were.
     logits, label = logits.reshape(-1, logits.shape[-1]), label.reshape(-1)
     # ignore_index leaves out -100. Take the sum: it is 0 with a graph where nothing is hidden.
     total = F.cross_entropy(logits, label, ignore_index=-100, reduction="sum")
-    # Divide by the number of hidden places, but at least by 1.
+    # Divide by the number of hidden positions, but at least by 1.
     return total / (label != -100).sum().clamp(min=1)
 
 

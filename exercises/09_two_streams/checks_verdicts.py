@@ -84,8 +84,8 @@ def check_best_region(function: Callable) -> None:
     got = expect_tensor(function(weights, boxes))
     expect(
         got.shape != (n, n, 4),
-        "Row i must give a box of its own picture, not the boxes at all n places.",
-        "boxes[:, best] pairs every row with every place; index the rows too: boxes[torch.arange(n), best].",
+        "Row i must give a box of its own picture, not the boxes at all n positions.",
+        "boxes[:, best] pairs every row with every position; index the rows too: boxes[torch.arange(n), best].",
     )
     expect_tensor(got, (n, 4))
     expect(

@@ -47,7 +47,7 @@ def best_region(weights, boxes, region_mask=None):
         weights = weights.masked_fill(~region_mask, -torch.inf)
     # The place of the highest weight; argmax takes the first of several.
     best = weights.argmax(1)
-    # Row i with place best[i]: index both axes.
+    # Row i with position best[i]: index both axes.
     return boxes[torch.arange(len(boxes)), best]
 
 

@@ -233,7 +233,7 @@ def check_queue_positions(function: Callable) -> None:
     expect(
         positions == [(start + i) % size for i in range(n)],
         f"{n} rows from {start} on must go round the end of a queue of {size}; these go to {positions}.",
-        f"after place {size - 1} comes place 0: % size.",
+        f"after position {size - 1} comes position 0: % size.",
     )
     expect(
         pointer == (start + n) % size,
@@ -241,11 +241,15 @@ def check_queue_positions(function: Callable) -> None:
         "% size; to begin again at 0 would lose count of what was written after the end.",
     )
     positions, pointer = both(size - n, n, size)
-    expect(pointer == 0, f"After the last place the pointer must be 0; this says {pointer}.", "there is no place size.")
+    expect(
+        pointer == 0, f"After the last place the pointer must be 0; this says {pointer}.", "there is no position size."
+    )
     with case("As many rows as the queue holds"):
         positions, pointer = both(start, size, size)
         expect(
-            sorted(positions) == list(range(size)), "Each place must be written once.", "the whole circle, from there."
+            sorted(positions) == list(range(size)),
+            "Each position must be written once.",
+            "the whole circle, from there.",
         )
         expect(pointer == start, "The pointer must come back to where it was.", "once round.")
     with case("A queue of more than 2²⁴ rows"):

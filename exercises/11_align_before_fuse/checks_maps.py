@@ -53,7 +53,7 @@ def check_gradient_maps(function: Callable) -> None:
     compare(
         lambda one, other: (one * towards[0]).sum((1, 2, 3)) + (other * towards[1]).sum((1, 2, 3)) ** 2,
         "Each weight must be multiplied by its own gradient, where that is positive.",
-        "entry by entry: no mean of the gradient over places or heads, and no sign in place of it.",
+        "entry by entry: no mean of the gradient over positions or heads, and no sign in place of it.",
     )
     with case("Asked twice of one run"):
         given = maps()

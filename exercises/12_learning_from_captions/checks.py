@@ -35,7 +35,7 @@ def texts(b: int, t: int, v: int) -> tuple[Tensor, Tensor]:
 
 
 def each_cost(logits: Tensor, tokens: Tensor, shift: int = 1) -> Tensor:
-    """What tokens cost whose logits stand ``shift`` places before them."""
+    """What tokens cost whose logits stand ``shift`` positions before them."""
     t = tokens.shape[1]
     return -logits[:, : t - shift].log_softmax(-1).gather(-1, tokens[:, shift:, None])[..., 0]
 
@@ -58,7 +58,9 @@ def check_backwards(function: Callable) -> None:
     tokens, mask = texts(b, t, v)
     tokens = tokens + v * torch.arange(t)  # no two alike in a row
     got = expect_whole(function(tokens, mask), (b, t))
-    positions = "real token i of a text of n takes its token from place n - 1 - i; gather takes tokens from places."
+    positions = (
+        "real token i of a text of n takes its token from position n - 1 - i; gather takes tokens from positions."
+    )
     flipped = tokens.flip(1)
     expect(
         not torch.equal(got, flipped),
@@ -74,7 +76,7 @@ def check_backwards(function: Callable) -> None:
     expect(not torch.equal(got, inner), ends, "the backward writer begins with the token that ends captions.")
     expect((got >= 0).all(), "All must be tokens of the text; here are negative numbers.", "where padding is, too.")
     expect(torch.equal(got[~mask], tokens[~mask]), "Padding must stay as it is, whatever its number.", positions)
-    expect(torch.equal(got, backwards(tokens, mask)), "Each real token must take its place from behind.", positions)
+    expect(torch.equal(got, backwards(tokens, mask)), "Each real token must take its position from behind.", positions)
     with case("Without a mask"):
         expect(torch.equal(function(tokens), flipped), "The whole row must be turned.", "None: everything is real.")
 
@@ -114,7 +116,7 @@ def check_bicaptioning(function: Callable) -> None:
         return torch.stack(found)
 
     turned = "backwards(tokens, mask) is what the backward writer reads, and what it is asked for."
-    before = "the logits that stand at place i belong to token i + 1 of the text as it is read."
+    before = "the logits that stand at position i belong to token i + 1 of the text as it is read."
     expect_not(
         got, cost(lambda x, m: x), "The backward writer must be asked for the turned text; here for the text.", turned
     )
@@ -157,7 +159,7 @@ def check_caption_language_modelling(function: Callable) -> None:
             found.append(each[mask[:, shift:]].mean() if real else each.mean())
         return torch.stack(found)
 
-    before = "the logits that stand at place i belong to token i + 1: cut off the last logits and the first token."
+    before = "the logits that stand at position i belong to token i + 1: cut off the last logits and the first token."
     expect_not(got, cost(shift=0), "Logits must belong to the next token; here they belong to their own.", before)
     expect_not(got, cost(real=False), "Padding must not count; here it does.", "take places where the mask is True.")
     smoothed = "ε / v goes to every word, the true one too, which has 1 - ε besides."
@@ -325,7 +327,7 @@ def check_contrast_and_caption(function: Callable) -> None:
     scaled = "logit_scale is 1 / τ already: multiply by it."
     expect_not(got, cost(s=1 / scale), "logit_scale must multiply; here it divides.", scaled)
     expect_not(got, cost(s=1.0), "Cosines must be scaled; here they are not.", scaled)
-    before = "the logits that stand at place i belong to token i + 1."
+    before = "the logits that stand at position i belong to token i + 1."
     expect_not(got, cost(shift=0), "Logits must belong to the next token; here they belong to their own.", before)
     expect_not(got, cost(real=False), "Padding must not count; here it does.", "take places where the mask is True.")
     same = agreement(function, contrast_and_caption)

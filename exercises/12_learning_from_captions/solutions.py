@@ -19,7 +19,7 @@ def bicaptioning(forward_logits, backward_logits, tokens, mask):
     turned = tokens.clone()
     for i, n in enumerate(mask.sum(1).tolist()):
         turned[i, :n] = tokens[i, :n].flip(0)
-    # Logits at place i belong to token i + 1: cut off the last logits and the first token, and take what is real.
+    # Logits at position i belong to token i + 1: cut off the last logits and the first token, and take what is real.
     real = mask[:, 1:]
     there = F.cross_entropy(forward_logits[:, :-1][real], tokens[:, 1:][real])
     back = F.cross_entropy(backward_logits[:, :-1][real], turned[:, 1:][real])
@@ -28,7 +28,7 @@ def bicaptioning(forward_logits, backward_logits, tokens, mask):
 
 
 def caption_language_modelling(logits, tokens, mask=None, label_smoothing=0.1):
-    # Logits at place i belong to token i + 1.
+    # Logits at position i belong to token i + 1.
     logits, tokens = logits[:, :-1], tokens[:, 1:]
     # Padding does not count.
     if mask is not None:
@@ -70,7 +70,7 @@ def contrast_and_caption(
     own = torch.arange(len(similarity))
     # Pictures pick texts and texts pick pictures; the mean of both.
     contrast = (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)) / 2
-    # Captioning: logits at place i belong to token i + 1, and padding does not count.
+    # Captioning: logits at position i belong to token i + 1, and padding does not count.
     real = mask[:, 1:]
     caption = F.cross_entropy(logits[:, :-1][real], tokens[:, 1:][real])
     # Each loss with its weight.

@@ -31,7 +31,7 @@ def frame_count(samples, kernels, strides):
 def frame_mask(waveform_mask, kernels, strides):
     # A clip of so many real samples has so many real frames, and they come first.
     real = frame_count(waveform_mask.sum(1), kernels, strides)
-    # As many places as the padded clip has frames.
+    # As many positions as the padded clip has frames.
     frames = frame_count(waveform_mask.shape[1], kernels, strides)
     # Frame k is real if k is below the number of real ones.
     return torch.arange(frames) < real[:, None]

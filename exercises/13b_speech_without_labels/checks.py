@@ -95,7 +95,7 @@ def check_mask_spans(function: Callable) -> None:
     expect(
         (first, last) == (0, 40 - length),
         f"Spans must begin anywhere where they fit, from 0 to {40 - length}; these begin at {first} to {last}.",
-        "randint leaves out its upper end; the first and the last place count too.",
+        "randint leaves out its upper end; the first and the last position count too.",
     )
     _check_how_many(hide)
     short = hide([5, 10, 40], probability=0.5, length=10)
@@ -161,7 +161,7 @@ def check_sample_distractors(function: Callable) -> None:
         expect(
             ((positions >= 0) & (positions < masked.shape[1])).all(),
             f"Places are of frames of the same clip, from 0 to {masked.shape[1] - 1}.",
-            "draw for each clip; a place counts from the clip's first frame.",
+            "draw for each clip; a position counts from the clip's first frame.",
         )
         return got
 
@@ -170,7 +170,7 @@ def check_sample_distractors(function: Callable) -> None:
     expect(
         hidden[masked].all(),
         "Distractors must be hidden frames of the same clip.",
-        "which clip's places are they? Count among the hidden frames, then look up where that one is.",
+        "which clip's positions are they? Count among the hidden frames, then look up where that one is.",
     )
     own = many == torch.arange(s)[:, None]
     expect(
@@ -196,7 +196,7 @@ def _check_odds(drawn: Tensor) -> None:
         (share - (1 - torch.eye(5)) / 4).abs().max() < 0.05,
         f"Each other hidden frame must be as likely, {1 / 4:.2f} here; the first frame draws the others with "
         f"{', '.join(f'{x:.2f}' for x in share[0, 1:])}.",
-        "evenly among the others; no fixed neighbour, and nothing that is moved off its own place counts twice.",
+        "evenly among the others; no fixed neighbour, and nothing that is moved off its own position counts twice.",
     )
     expect(
         not torch.equal(drawn[0] - (drawn[0] > 0).long(), drawn[1] - (drawn[1] > 1).long()),

@@ -21,7 +21,7 @@ def mask_spans(real, *, generator, probability=0.065, length=10):
         # something stays visible.
         wanted = int(probability * frames + torch.rand((), generator=generator).item())
         spans = min(max(wanted, 1), max(frames - 1, 0) // length)
-        # A whole span fits at the places 0 … frames - length: shuffle them, and take the first so many.
+        # A whole span fits at the positions 0 … frames - length: shuffle them, and take the first so many.
         positions = torch.randperm(max(frames - length + 1, 0), generator=generator)[:spans]
         # Each of them hides length frames.
         for start in positions.tolist():
@@ -33,7 +33,7 @@ def sample_distractors(masked, count, *, generator):
     b, s = masked.shape
     result = torch.zeros(b, s, count, dtype=torch.long)
     for row in range(b):
-        # The places of the clip's hidden frames, in order.
+        # The positions of the clip's hidden frames, in order.
         positions = masked[row].nonzero()[:, 0]
         others = len(positions) - 1
         if others < 1:
@@ -60,7 +60,7 @@ def straight_through(logits, noise, temperature):
 def distractor_contrast(context, target, codes, distractor, masked, temperature=0.1):
     # Cosines: both at length 1, and all products of a clip's frames, (b, s context, s target).
     similarity = F.normalize(context, dim=-1) @ F.normalize(target, dim=-1).transpose(1, 2) / temperature
-    # The right answer is on the diagonal, and the distractors stand at their places.
+    # The right answer is on the diagonal, and the distractors stand at their positions.
     own = similarity.diagonal(dim1=1, dim2=2)[..., None]
     wrong = similarity.gather(2, distractor)
     # A distractor with all codes of the target is the target: leave it out with -inf.

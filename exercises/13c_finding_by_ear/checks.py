@@ -144,7 +144,7 @@ def recall_by_chance(right: Bool[Tensor, "queries items"], k: int) -> float:
     example=by_hand(torch.tensor([[True, False, False, False], [False, True, False, True]]), 2, gives=2 / 3),
 )
 def check_recall_by_chance(function: Callable) -> None:
-    """Several right answers help, each query has its own number of them, and no place is drawn twice."""
+    """Several right answers help, each query has its own number of them, and no position is drawn twice."""
     queries, n, k = between(5, 6), between(12, 15), between(4, 5)
     counts = torch.arange(1, queries + 1)  # fewer than k in the mean
     right = some_of(queries, n, real=counts)
@@ -155,14 +155,14 @@ def check_recall_by_chance(function: Callable) -> None:
     def mean(of: Callable) -> float:
         return sum(of(n, r) for n, r in each) / queries
 
-    position = "after j places without a right one, n - r - j of n - j items are wrong."
+    position = "after j positions without a right one, n - r - j of n - j items are wrong."
     for value, property, hint in (
         (k / n, "Several right answers must raise the chance; here each query has one.", position),
-        (mean(lambda n, r: r / n), "It must be among the first k; here it is at the first place.", position),
+        (mean(lambda n, r: r / n), "It must be among the first k; here it is at the first position.", position),
         (mean(lambda n, r: r * k / n), "Hits must not be added: two of them are one success.", "1 less all misses."),
         (mean(lambda n, r: min(1, r * k / n)), "Hits must not be added, also not up to 1.", "1 less all misses."),
-        (mean(lambda n, r: 1 - (1 - r / n) ** k), "No item comes twice; here each place draws from all.", position),
-        (mean(lambda n, r: 1 - (1 - k / n) ** r), "No place is taken twice; here right items share one.", position),
+        (mean(lambda n, r: 1 - (1 - r / n) ** k), "No item comes twice; here each position draws from all.", position),
+        (mean(lambda n, r: 1 - (1 - k / n) ** r), "No position is taken twice; here right items share one.", position),
         (1 - wanted, "It must be the chance to find one; here it is the chance to miss all.", "1 minus it."),
         (mean(lambda n, r: (k / n) ** r), "One right item is enough; here all must be found.", "1 less all misses."),
     ):
@@ -175,7 +175,7 @@ def check_recall_by_chance(function: Callable) -> None:
         some = torch.arange(n) < n - k + 1
         expect_number(function(some[None], k), 1.0, "One must be found for certain.", "some factor is 0.")
     with case("Where k is more than all items"):
-        expect_number(function(right, n + 2), 1.0, "All are found.", "there are only n places: min(k, n).")
+        expect_number(function(right, n + 2), 1.0, "All are found.", "there are only n positions: min(k, n).")
     with case("A query without a right item"):
         none = torch.cat([right, torch.zeros(1, n, dtype=torch.bool)])
         expect_number(function(none, k), recall_by_chance(none, k), "It finds none, and counts as 0.", position)
@@ -220,7 +220,7 @@ def check_draw_pairs(function: Callable) -> None:
         return expect_whole(text, (count,)), expect_whole(seen, (count,))
 
     text, seen = draw(seeded())
-    expect((text >= 0).all() and (text < n).all(), "Texts must be numbers from 0 to n - 1.", "places in weight.")
+    expect((text >= 0).all() and (text < n).all(), "Texts must be numbers from 0 to n - 1.", "positions in weight.")
     expect(torch.equal(seen, image[text]), "Each text must have its own picture.", "picture[text].")
     never = "A text of weight 0 must never come."
     expect(not (weight[text] == 0).any(), never, "the chance is weight / weight.sum(): no softmax, no even draw.")

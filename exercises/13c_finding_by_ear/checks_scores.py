@@ -39,14 +39,20 @@ def check_edit_rate(function: Callable) -> None:
     expect_number(function(["abcd"], ["abcd"]), 0.0, "The right text must cost nothing.", "equal letters need no edit.")
     for said, right, mistaken, property, hint in (
         ("dcba", "abcd", 0, "The same letters in another order must cost edits.", "no sets, and no counts."),
-        ("bcdefgh", "abcdefg", 1, "A text that is moved by one place must cost 2; here places are compared.", least),
+        (
+            "bcdefgh",
+            "abcdefg",
+            1,
+            "A text that is moved by one position must cost 2; here positions are compared.",
+            least,
+        ),
     ):
         expect(float(function([said], [right])) != mistaken, property, hint)
     for said, right, wanted, property, hint in (
         (["abxd"], ["abcd"], 1 / 4, "A letter that is replaced must cost 1.", "not 2, as leaving out and putting in."),
         (["abd"], ["abcd"], 1 / 4, "A letter that is missing must cost 1.", least),
         (["abxcd"], ["abcd"], 1 / 4, "A letter too many must cost 1, of four right ones.", "over right letters."),
-        (["bacd"], ["abcd"], 2 / 4, "Two letters that have changed places must cost 2.", "there is no such edit."),
+        (["bacd"], ["abcd"], 2 / 4, "Two letters that have changed positions must cost 2.", "there is no such edit."),
         ([""], ["abcd"], 1.0, "Where nothing is said, all letters must be missing.", "4 of 4."),
         (["abcdefgh"], ["ab"], 3.0, "It may be above 1: six letters too many, of two.", "no min(…, 1)."),
         (["sitting"], ["kitten"], 3 / 6, "It must be the fewest edits: kitten to sitting takes 3.", least),

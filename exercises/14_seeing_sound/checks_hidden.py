@@ -210,7 +210,7 @@ def check_imposters(function: Callable) -> None:
 
     drawn = torch.stack([draw() for _ in range(60)])
     itself = "A frame that is not hidden must show itself."
-    expect((drawn == position)[:, ~masked].all(), itself, "start from arange, and change hidden places only.")
+    expect((drawn == position)[:, ~masked].all(), itself, "start from arange, and change hidden positions only.")
     expect((drawn >= 0).all(), "Frames have numbers from 0 on.", "% of the clip's length brings them back.")
     inside = "Only real frames of the same clip must be shown; here some lie behind its end."
     expect((drawn < torch.tensor(lengths)[:, None])[:, masked].all(), inside, "% the clip's own length.")

@@ -198,7 +198,7 @@ def check_drop_tokens(function: Callable) -> None:
 
 def _check_positions(x: Tensor, tokens: Tensor, position: Tensor) -> None:
     ordered = (position[:, 1:] > position[:, :-1]).all()
-    expect(ordered, "What is kept must stay in its order, each token once.", "sort the places that were drawn.")
+    expect(ordered, "What is kept must stay in its order, each token once.", "sort the positions that were drawn.")
     expect(
         torch.equal(tokens, x.gather(1, position[..., None].expand_as(tokens))),
         "Position must say where each kept token stood; here token and position do not belong together.",
@@ -230,7 +230,7 @@ def _check_padding(drop: Callable) -> None:
             "real tokens are drawn before padding, but no more than the row's own share of them.",
         )
         first = (kept[:, 1:] <= kept[:, :-1]).all()
-        expect(first, "Real tokens must come first, then padding.", "sort what is not kept behind all places.")
+        expect(first, "Real tokens must come first, then padding.", "sort what is not kept behind all positions.")
         for row, real in enumerate(kept):
             _check_positions(x[row : row + 1], tokens[row : row + 1, real], position[row : row + 1, real])
 

@@ -1,4 +1,4 @@
-"""Words, places and codes of one vocabulary: what each function must do, told one property at a time."""
+"""Words, positions and codes of one vocabulary: what each function must do, told one property at a time."""
 
 from collections.abc import Callable
 
@@ -100,7 +100,7 @@ def check_dequantise(function: Callable) -> None:
 
 
 def one_vocabulary(number: Int[Tensor, "n"], kind: Int[Tensor, "n"], words: int, bins: int) -> Int[Tensor, "n"]:
-    """The token of word, place or code ``number``, where ``kind`` is 0 for a word, 1 for a place, 2 for a code."""
+    """The token of word, position or code ``number``; ``kind`` is 0 for a word, 1 for a position, 2 for a code."""
     first = torch.tensor([0, words, words + bins])
     return first[kind] + number
 
@@ -112,7 +112,7 @@ def one_vocabulary(number: Int[Tensor, "n"], kind: Int[Tensor, "n"], words: int,
     example=by_hand(torch.tensor([3, 3, 3]), torch.tensor([0, 1, 2]), 10, 4, gives=torch.tensor([3, 13, 17])),
 )
 def check_one_vocabulary(function: Callable) -> None:
-    """Words first, then places, then codes, so that no two share a token."""
+    """Words first, then positions, then codes, so that no two share a token."""
     words, bins, codes = between(30, 40), between(10, 14), between(20, 25)
     sizes = words, bins, codes
     kind = torch.arange(3).repeat_interleave(torch.tensor(sizes))
@@ -121,14 +121,14 @@ def check_one_vocabulary(function: Callable) -> None:
     number, kind = number[order], kind[order]
     got = expect_whole(function(number, kind, words, bins), (len(kind),))
     wanted = one_vocabulary(number, kind, words, bins)
-    starts = "words begin at 0, places at words, and codes at words + bins."
+    starts = "words begin at 0, positions at words, and codes at words + bins."
     expect(torch.equal(got[kind == 0], number[kind == 0]), "Words must keep their numbers.", starts)
     alone = f"Place 0 must be token {words}, behind the words; here it is {int(got[(kind == 1) & (number == 0)])}."
     expect(torch.equal(got[kind == 1], words + number[kind == 1]), alone, starts)
     shared = len(got) - len(got.unique())
-    expect(shared == 0, f"No two may share a token; here {shared} places and codes do.", starts)
+    expect(shared == 0, f"No two may share a token; here {shared} positions and codes do.", starts)
     first = int(got[(kind == 2) & (number == 0)])
-    behind = f"Code 0 must be token {words + bins}, behind words and places; here it is {first}."
+    behind = f"Code 0 must be token {words + bins}, behind words and positions; here it is {first}."
     expect(torch.equal(got, wanted), behind, starts)
 
 
@@ -161,12 +161,16 @@ def check_next_of_box(function: Callable) -> None:
     for t, name in enumerate(("left", "top", "right", "bottom")):
         with case(f"For the {name}"):
             got = expect_boolean(function(box[:, :t], positions, end, v), (b, v))
-            expect(not got[:, end].any(), "The end must not come before the box is whole.", "only behind four places.")
-            expect(not got[:, :words].any(), "No word may come inside a box.", "places.start is the first place.")
+            expect(
+                not got[:, end].any(), "The end must not come before the box is whole.", "only behind four positions."
+            )
+            expect(not got[:, :words].any(), "No word may come inside a box.", "positions.start is the first position.")
             codes = "No code may come inside a box."
-            expect(not got[:, positions.stop :].any(), codes, "places.stop is the first token that is no place.")
+            expect(not got[:, positions.stop :].any(), codes, "positions.stop is the first token that is no position.")
             if t < 2:
-                expect(got[:, positions.start : positions.stop].all(), "Any place may come here.", "all of places.")
+                expect(
+                    got[:, positions.start : positions.stop].all(), "Any position may come here.", "all of positions."
+                )
                 continue
             position = number >= words
             wrong = position & (number < positions.stop) & (number >= box[:, t - 1, None])
@@ -179,17 +183,17 @@ def check_next_of_box(function: Callable) -> None:
             expect(got.gather(1, least[:, None]).all(), thin, ">=, not >.")
             expect(
                 torch.equal(got, next_of_box(box[:, :t], positions, end, v)),
-                "Every place from there to the last must be allowed.",
-                "number >= written[:, t - 2, None], and a place.",
+                "Every position from there to the last must be allowed.",
+                "number >= written[:, t - 2, None], and a position.",
             )
-    with case("Behind four places"):
+    with case("Behind four positions"):
         got = expect_boolean(function(box, positions, end, v), (b, v))
         expect(got[:, end].all(), "The end must be allowed.", "the number of tokens so far says what comes next.")
         expect(got.sum() == b, "Nothing but the end may come.", "number == end_token.")
 
 
 def write_box(score: Callable, start: Int[Tensor, "b 1"], positions: range) -> Float[Tensor, "b 4"]:
-    """The likeliest place, four times, of those that may come next; as shares of the picture."""
+    """The likeliest position, four times, of those that may come next; as shares of the picture."""
     tokens = start
     for t in range(4):
         scores = score(tokens)
@@ -214,7 +218,7 @@ def write_box(score: Callable, start: Int[Tensor, "b 1"], positions: range) -> F
     ),
 )  # fmt: skip
 def check_write_box(function: Callable) -> None:
-    """Four places, each asked with those before it, of which none is behind its other end."""
+    """Four positions, each asked with those before it, of which none is behind its other end."""
     words, bins = between(6, 8), between(9, 12)
     positions, v = range(words, words + bins), words + bins + 5
     b = v
@@ -228,15 +232,15 @@ def check_write_box(function: Callable) -> None:
 
     likely = torch.zeros(v).index_fill(0, torch.tensor(positions.stop - 1), 9.0)
     edge = expect_tensor(function(lambda tokens: likely.expand(len(tokens), -1), start, positions), (b, 4))
-    thin = "Where left and top are the last place, right and bottom must be it too: a box can be that thin."
+    thin = "Where left and top are the last position, right and bottom must be it too: a box can be that thin."
     expect(not near(edge[:, :2], 1.0) or near(edge[:, 2:], 1.0), thin, ">=, not >.")
     got = expect_tensor(function(score, start, positions), (b, 4))
-    shares = "(token - places.start) / (len(places) - 1) is a share."
+    shares = "(token - positions.start) / (len(positions) - 1) is a share."
     expect((got >= 0).all() and (got <= 1).all(), "It must be shares of the picture, from 0 to 1.", shares)
     masked = "masked_fill(~may, -torch.inf): a score that is set to 0 may still be the highest."
     right, bottom = (got[:, 2] >= got[:, 0] - 1e-6).all(), (got[:, 3] >= got[:, 1] - 1e-6).all()
     expect(right, "The right must not come before the left.", f"from the third place on. {masked}")
-    expect(bottom, "The bottom must not come before the top.", f"compare with the place two tokens back. {masked}")
+    expect(bottom, "The bottom must not come before the top.", f"compare with the position two tokens back. {masked}")
     expect(bool(got.std(0).any()), "Each row must have a box of its own; here all have one.", "argmax(1).")
 
     def written(seen: Callable = lambda tokens: tokens, steps: int = bins - 1, back: int = 2) -> Tensor:
@@ -249,9 +253,15 @@ def check_write_box(function: Callable) -> None:
         return (tokens[:, 1:] - words) / steps
 
     again = "score(tokens), where tokens grow by one each time."
-    expect_not(got, written(lambda x: x[:, :1]), "Each place must be asked with those before it.", again)
-    expect_not(got, written(steps=bins), "The last place must be the right edge, 1; here B steps are counted.", shares)
-    expect_not(got, written(back=1), "Compare with the place two tokens back; here it is with the one before.", masked)
+    expect_not(got, written(lambda x: x[:, :1]), "Each position must be asked with those before it.", again)
+    expect_not(
+        got, written(steps=bins), "The last position must be the right edge, 1; here B steps are counted.", shares
+    )
+    expect_not(
+        got, written(back=1), "Compare with the position two tokens back; here it is with the one before.", masked
+    )
     agreement(function, write_box)(
-        (score, start, positions), "Each place must be the likeliest of those that may come.", f"{again[:-1]}; {masked}"
+        (score, start, positions),
+        "Each position must be the likeliest of those that may come.",
+        f"{again[:-1]}; {masked}",
     )

@@ -106,7 +106,7 @@ def route_to_one(
     """Each token's expert, -1 where that is full, and how much its answer counts."""
     weight, expert = probability.max(1)
     asks = F.one_hot(expert, probability.shape[1]) * real[:, None]
-    turn = (asks.cumsum(0) * asks).sum(1)  # which place a token has at its expert; 0 for padding
+    turn = (asks.cumsum(0) * asks).sum(1)  # which position a token has at its expert; 0 for padding
     kept = (turn >= 1) & (turn <= capacity)
     return torch.where(kept, expert, -1), weight * kept
 

@@ -17,7 +17,7 @@ def dequantise(positions, bins):
 
 
 def one_vocabulary(number, kind, words, bins):
-    # Where each kind begins: words at 0, places behind them, codes behind both.
+    # Where each kind begins: words at 0, positions behind them, codes behind both.
     first = torch.tensor([0, words, words + bins])
     # Of each token the beginning of its kind, and its number there.
     return first[kind] + number
@@ -26,10 +26,10 @@ def one_vocabulary(number, kind, words, bins):
 def next_of_box(written, positions, end_token, all_tokens):
     b, t = written.shape
     number = torch.arange(all_tokens)
-    # Behind four places the box is whole, and only the end may come.
+    # Behind four positions the box is whole, and only the end may come.
     if t >= 4:
         return (number == end_token).expand(b, -1)
-    # Before that any place may come, and nothing else.
+    # Before that any position may come, and nothing else.
     may = ((number >= positions.start) & (number < positions.stop)).expand(b, -1)
     # The right must not come before the left, nor the bottom before the top. Each stands two tokens back.
     if t >= 2:
@@ -42,7 +42,7 @@ def write_box(score, start, positions):
     for t in range(4):
         # What the model says of all tokens, after those that are there.
         scores = score(tokens)
-        # Which may come: places, and of the last two those that are not before the place two tokens back.
+        # Which may come: positions, and of the last two those that are not before the position two tokens back.
         number = torch.arange(scores.shape[1])
         may = ((number >= positions.start) & (number < positions.stop)).expand_as(scores)
         if t >= 2:
@@ -130,7 +130,7 @@ def route_to_one(probability, real, capacity):
     weight, expert = probability.max(1)
     # Which expert each token asks, as ones in (n, e). Padding asks none.
     asks = F.one_hot(expert, probability.shape[1]) * real[:, None]
-    # Which place does a token have among those that ask its expert? Count down the column, and read the token's own.
+    # Which position does a token have among those that ask its expert? Count down the column, and read the token's own.
     turn = (asks.cumsum(0) * asks).sum(1)
     # The first ones are taken. Padding has turn 0.
     kept = (turn >= 1) & (turn <= capacity)

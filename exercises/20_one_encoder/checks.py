@@ -150,7 +150,7 @@ def check_by_modality(function: Callable) -> None:
     ),
 )  # fmt: skip
 def check_restore_order(function: Callable) -> None:
-    """Each token at its own place, in each picture, and the mask token at all others."""
+    """Each token at its own position, in each picture, and the mask token at all others."""
     b, p, kept, d = 3, between(8, 9), 4, 5
     tokens, mask_token = numbers(b, kept, d), numbers(d)
     visible = evenly(b, p).argsort(1)[:, :kept]
@@ -159,7 +159,7 @@ def check_restore_order(function: Callable) -> None:
     rows = torch.arange(b)[:, None]
     position = "token k of row b belongs to place visible[b, k]."
     first = torch.cat([tokens, mask_token.expand(b, p - kept, d)], 1)
-    expect_not(got, first, "Tokens must go back to their places; here they stand in front.", position)
+    expect_not(got, first, "Tokens must go back to their positions; here they stand in front.", position)
     rising = mask_token.repeat(b, p, 1)
     rising[rows, visible.sort(1).values] = tokens
     expect_not(got, rising, "visible need not rise: the first token belongs to the first number in it.", position)
@@ -168,12 +168,14 @@ def check_restore_order(function: Callable) -> None:
     expect_not(got, one, "Each picture has patches of its own; here all have those of the first.", position)
     nothing = torch.zeros(b, p, d)
     nothing[rows, visible] = tokens
-    expect_not(got, nothing, "The mask token must stand at hidden places; here 0 does.", "start with the mask token.")
+    expect_not(
+        got, nothing, "The mask token must stand at hidden positions; here 0 does.", "start with the mask token."
+    )
     added = nothing + mask_token
-    expect_not(got, added, "At a visible place its token must stand alone; here the mask token is added.", position)
-    expect_close(got[rows, visible], tokens, "Each visible token must be back at its place.", position)
+    expect_not(got, added, "At a visible position its token must stand alone; here the mask token is added.", position)
+    expect_close(got[rows, visible], tokens, "Each visible token must be back at its position.", position)
     whole = restore_order(tokens, visible, mask_token, p)
-    expect_close(got, whole, "The mask token must stand at all other places.", "expand it to (b, patches, d).")
+    expect_close(got, whole, "The mask token must stand at all other positions.", "expand it to (b, patches, d).")
 
     def learned(of: Callable) -> Callable:
         return lambda tokens, mask_token, visible, patches: of(tokens, visible, mask_token, patches)

@@ -36,7 +36,7 @@ def restore_order(tokens, visible, mask_token, patches):
     b, _, d = tokens.shape
     # Begin with the mask token everywhere. clone() makes it a tensor of its own.
     whole = mask_token.expand(b, patches, d).clone()
-    # The numbers of rows, (b, 1), go with the numbers of places, (b, kept).
+    # The numbers of rows, (b, 1), go with the numbers of positions, (b, kept).
     rows = torch.arange(b)[:, None]
     # Token k of row b belongs to place visible[b, k].
     whole[rows, visible] = tokens

@@ -15,7 +15,7 @@ from mmlearn.objectives import prefix_mask
 def words_then_codes(
     mask: Bool[Tensor, "b t"], p: int, words: int, codes: int
 ) -> tuple[Bool[Tensor, "b n n"], Bool[Tensor, "n-1 v"]]:
-    """Who may see whom where p codes stand behind a text, and which tokens may follow each place."""
+    """Who may see whom where p codes stand behind a text, and which tokens may follow each position."""
     real = F.pad(mask, (0, p), value=True)
     code_follows = torch.arange(1, real.shape[1]) >= mask.shape[1]
     is_code = torch.arange(words + codes) >= words
@@ -38,7 +38,7 @@ def _one_code(got: tuple) -> bool:
     ),
 )  # fmt: skip
 def check_words_then_codes(function: Callable) -> None:
-    """Each sees what is before it and real; each place is followed by a token of one kind."""
+    """Each sees what is before it and real; each position is followed by a token of one kind."""
     p, t, words, codes = between(3, 4), between(6, 7), between(6, 9), between(10, 14)
     n, v = t + p, words + codes
     mask = first_of(t, [t, t - 3, t - 2])
@@ -54,9 +54,9 @@ def check_words_then_codes(function: Callable) -> None:
     may, wanted = expect_boolean(may, (n - 1, v)), words_then_codes(mask, p, words, codes)[1]
     here = torch.cat([wanted[:1], wanted[:-1]])
     property = "Place i says what follows it, so that the last place of the text says a code; here it says a word."
-    expect(not torch.equal(may, here), property, "a code follows from place t - 1 on.")
+    expect(not torch.equal(may, here), property, "a code follows from position t - 1 on.")
     expect(not torch.equal(may, ~wanted), "Words and codes are exchanged.", "words have the lower numbers.")
-    expect(not may.all(), "Each place must be followed by one kind of token; here by both.", "words or codes.")
+    expect(not may.all(), "Each position must be followed by one kind of token; here by both.", "words or codes.")
     hint = "token j is a word where j < words."
     expect(torch.equal(may, wanted), "All words, or all codes, must be allowed, and nothing of the other kind.", hint)
 

@@ -81,7 +81,7 @@ def put_back(moved, sentinels, end):
 
 
 def words_then_codes(mask, p, words, codes):
-    # Which of all n places are real: words where mask says so, and every code.
+    # Which of all n positions are real: words where mask says so, and every code.
     b, t = mask.shape
     real = torch.cat([mask, torch.ones(b, p, dtype=torch.bool)], dim=1)
     # Itself and what is before, whatever kind it is; row i is True up to column i.

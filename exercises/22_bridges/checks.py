@@ -106,7 +106,7 @@ def check_low_rank(function: Callable) -> None:
     ),
 )  # fmt: skip
 def check_response_language_modelling(function: Callable) -> None:
-    """Tokens that answer, each from the place before it, and no others."""
+    """Tokens that answer, each from the position before it, and no others."""
     b, t, v = 3, between(8, 10), between(11, 15)
     position = torch.arange(t)
     response = ((position >= 3) & (position < torch.tensor([[5], [6], [8]]))) | (position == t - 1)
@@ -119,7 +119,7 @@ def check_response_language_modelling(function: Callable) -> None:
         rows = counts.nonzero().tolist()
         return torch.stack([-torch.stack([log[b, i - shift, tokens[b, i]] for b, i in rows]).mean() for log in logs])
 
-    before = "the logits that stand at place i belong to token i + 1."
+    before = "the logits that stand at position i belong to token i + 1."
     own = cost(response, 0), cost(response & (position < t - 1), 0)
     expect_not(got, own, "Logits must belong to the next token; here they belong to their own.", before)
     every = cost(position.expand(b, t) > 0)
@@ -287,20 +287,22 @@ def check_interleaved_positions(function: Callable) -> None:
             turned = torch.cat([mask, torch.full((2, s, n), takes)], 2).flatten(1)
             last = torch.equal(got.flatten(1), (turned.cumsum(1) - 1).masked_fill(~turned, -1))
             expect(not last, "A picture stands before its text; here it stands behind.", "F.pad(mask, (n, 0)).")
-            expect((words[~mask] == -1).all(), "Padding must have no place, which is -1.", "masked_fill at the end.")
+            expect((words[~mask] == -1).all(), "Padding must have no position, which is -1.", "masked_fill at the end.")
             if not takes:
-                expect((shown == -1).all(), "Pictures must have no place, which is -1.", "as padding has none.")
+                expect((shown == -1).all(), "Pictures must have no position, which is -1.", "as padding has none.")
             first = got[counted].view(-1)[0]
             expect(first == 0, "Places must begin with 0.", "cumsum() - 1.")
             again = (got[:, 1][counted[:, 1]] == 0).any()
             expect(
-                not again, "The second text must go on where the first ended; here places begin anew.", "flatten first."
+                not again,
+                "The second text must go on where the first ended; here positions begin anew.",
+                "flatten first.",
             )
             apart = [row[real].diff() for row, real in zip(got.flatten(1), counted.flatten(1))]
             hint = "cumsum of what counts, so that padding moves nothing."
             expect(
                 all((each == 1).all() for each in apart),
-                "Each that counts must be one place behind the one before.",
+                "Each that counts must be one position behind the one before.",
                 hint,
             )
             expect(

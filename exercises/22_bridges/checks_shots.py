@@ -48,7 +48,7 @@ def check_responses_in_turn(function: Callable) -> None:
     expect(not last, "Every response must count; here only the last one does.", "turns 1, 3 and so on, counted from 0.")
     only_first = torch.equal(got, wanted & (position < ends[:, 1:2]))
     expect(not only_first, "Every response must count; here only the first one does.", "turns 1, 3 and so on.")
-    edge = "a turn that ends at place e has its last token at e - 1, and the next one begins at e."
+    edge = "a turn that ends at position e has its last token at e - 1, and the next one begins at e."
     begins, closes = wanted & ~wanted.roll(1, 1), wanted & ~wanted.roll(-1, 1)
     expect((got | ~begins).all(), "A response must count from its first token on.", edge)
     expect((got | ~closes).all(), "A response must count up to its last token.", edge)
@@ -107,7 +107,9 @@ def expect_circle(got: Tensor, label: Tensor) -> Tensor:
     there = (got[..., None] == label[:, None]).any(-1)
     expect(there.all(), "Labels must be of the same row; here some are none of its own.", "one row at a time.")
     same, was = got[:, :, None] == got[:, None], label[:, :, None] == label[:, None]
-    expect(not (was & ~same).any(), "Where a label occurs twice, both must become the same one.", "labels, not places.")
+    expect(
+        not (was & ~same).any(), "Where a label occurs twice, both must become the same one.", "labels, not positions."
+    )
     expect(not (same & ~was).any(), "Two different labels must not become the same one.", each)
     stays = "No label may stay; here some do."
     expect((got != label).all(), stays, f"a random order may leave one where it was: {each}")

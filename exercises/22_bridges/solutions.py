@@ -4,11 +4,11 @@ import torch
 import torch.nn.functional as F
 
 
-def gated(x, found, gate):
+def gated(x, branch, gate):
     # The gate is one number. Its tanh is 0 where it is 0, and stays between -1 and 1.
     opening = torch.tanh(gate)
     # What was stays whole, and so much of what is found is added.
-    return x + opening * found
+    return x + opening * branch
 
 
 def low_rank(x, down, up, alpha):
@@ -21,7 +21,8 @@ def low_rank(x, down, up, alpha):
 
 
 def response_language_modelling(logits, tokens, response, mask=None):
-    # Logits at place i belong to token i + 1: cut off the last logits, the first token, and what says if that answers.
+    # Logits at position i belong to token i + 1: cut off the last logits, the first token, and what says if that
+    # answers.
     logits, tokens, response = logits[:, :-1], tokens[:, 1:], response[:, 1:]
     # Padding never counts.
     if mask is not None:
@@ -63,12 +64,12 @@ def query_text_mask(task, queries, mask):
 
 def interleaved_positions(mask, n, takes):
     b, s, _ = mask.shape
-    # What takes a place: real words, and pictures if they take some. A picture stands before its text.
+    # What takes a position: real words, and pictures if they take some. A picture stands before its text.
     images = torch.full((b, s, n), takes)
     counted = torch.cat([images, mask], dim=2).flatten(1)
     # Count along the whole row, and begin with 0.
     position = counted.cumsum(1) - 1
-    # What is not counted has no place.
+    # What is not counted has no position.
     return position.masked_fill(~counted, -1)
 
 
@@ -86,9 +87,9 @@ def query_text_contrast(query_embedding, text_embedding, logit_scale, positives,
 
 
 def responses_in_turn(lengths, t):
-    # Where each turn ends: the first place behind it.
+    # Where each turn ends: the first position behind it.
     ends = lengths.cumsum(1)
-    # How many turns have ended before each of the t places. That is the number of the turn that a token stands in.
+    # How many turns have ended before each of the t positions. That is the number of the turn that a token stands in.
     turn = (torch.arange(t) >= ends[:, :, None]).sum(1)
     # Turns 1, 3 and so on respond. Padding stands behind all of them: there as many have ended as there are.
     return (turn % 2 == 1) & (turn < lengths.shape[1])

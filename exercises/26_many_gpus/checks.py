@@ -213,7 +213,7 @@ def check_rank_batches(function: Callable) -> None:
     expect(
         torch.isin(got, order).all(),
         "It must hold samples of order, each as it is.",
-        "take order[…], not places in it; and int64, because float32 is exact up to 2²⁴ only.",
+        "take order[…], not positions in it; and int64, because float32 is exact up to 2²⁴ only.",
     )
     expect(
         len(got.unique()) == got.numel(),

@@ -79,7 +79,7 @@ ALL = torch.tensor([[1.0, 0.0]]).repeat(4, 1)
     example=by_hand(ALL[:2], ALL[:2], ALL, ALL, torch.tensor(3.0), 2, gives=math.log(4)),
 )
 def check_local_info_nce(function: Callable) -> None:
-    """Own rows ask, all rows answer, and the right one is at its place among all."""
+    """Own rows ask, all rows answer, and the right one is at its position among all."""
     b, world, scale = between(3, 4), between(2, 3), torch.tensor(4.0)
     rows, first = b * world, b * (world - 1)
     alike = unit(1, 8).repeat(rows, 1)

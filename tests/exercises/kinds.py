@@ -107,7 +107,7 @@ NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "input": "patchify sinusoidal_positions box_sizes same_caption melscale_fbanks frame_count frame_mask collapse "
     "add_noise queue_positions imposters modality_dropout mask_tokens mask_spans random_negatives hard_negatives "
     "sample_distractors shifted_right prefix_mask swap_segments sample_replacements hide_spans fill_spans "
-    "permute_sentences restore choose_places draw_spans rank_batches put_back last_image_mask query_text_mask "
+    "permute_sentences restore choose_positions draw_spans rank_batches put_back last_image_mask query_text_mask "
     "interleaved_positions draw_pairs without_style one_vocabulary next_of_box three_encodings mixing_rates "
     "infilling_task backwards seq2seq_mask what_learns leave_one_out destroy_numbers keep_modalities "
     "until_end other_captions position_encoding words_then_codes responses_in_turn shuffled_labels",

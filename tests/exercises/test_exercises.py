@@ -316,7 +316,7 @@ def test_the_memory_of_exercise_03_is_that_of_the_library():
     tokens, facts = torch.tensor([[1, 5, 6, 2]]), torch.tensor([[[7, 8], [0, 0], [9, 0]]])
     (m, c), real = system.build_memory(None, facts)
     u, p = hop(system.encode_sentence(tokens, tokens > 0, system.words), m, c, real)
-    wanted = system(tokens, facts=facts)
+    wanted = system(None, tokens, facts=facts)
     torch.testing.assert_close(system.answer_head(u), wanted.answer_logits)
     torch.testing.assert_close(p, wanted.maps[:, 0])
 

@@ -142,7 +142,7 @@ MISTAKES = {
         "must have shape": {"all pairs": lambda t, p: (1 + F.normalize(t) @ F.normalize(p).T) / 2},
         "For numbers as small": {"a hundredth more": partial(_similar, least=0.01)},
         "must be finite": {"divided by 0": _divided},
-        "none comes to picture": {"pictures are constants": deaf(pair_similarity, 1)},
+        "none comes to image": {"pictures are constants": deaf(pair_similarity, 1)},
     },
     "similarity_of_pairs": {
         "here false ones are to be": {"turned": partial(_pairs, wanted=lambda true: 1 - true)},
