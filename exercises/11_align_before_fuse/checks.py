@@ -213,7 +213,7 @@ def check_queue_positions(function: Callable) -> None:
     """Rows go over the oldest ones, and round and round."""
 
     def both(pointer: int, n: int, size: int) -> tuple[list[int], int]:
-        positions, moved = expect_parts(function(torch.tensor([pointer]), n, size), "places", "pointer")
+        positions, moved = expect_parts(function(torch.tensor([pointer]), n, size), "positions", "pointer")
         return expect_whole(positions, (n,)).tolist(), int(expect_whole(moved, (1,)))
 
     size, n, start = between(12, 19), between(3, 5), between(2, 5)

@@ -159,7 +159,7 @@ MISTAKES = {
         "takes from it what it lets in": {"a blend": lambda x, found, gate: torch.lerp(x, found, gate.tanh())},
         "A negative gate": {"a positive gate": lambda x, found, gate: gated(x, found, gate.abs())},
         "none comes to gate": {"the gate is a constant": deaf(gated, 2)},
-        "none comes to found": {"what is found is a constant": deaf(gated, 1)},
+        "none comes to branch": {"what is found is a constant": deaf(gated, 1)},
         "must leave its arguments": {"in place": _in_position},
     },
     "low_rank": {
