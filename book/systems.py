@@ -126,8 +126,8 @@ def _stage_text(recipe: Recipe, stage: Any) -> str:
         measures = ", ".join(_measure_name(measure) for measure in one.measures) or "–"
         when = "where it is asked for" if one.by_request else f"{shares[one.name]:.0%} of batches" if several else ""
         rows.append(f"| {one.name} | {labels} | {measures} | {when} |")
-    turns = [turn for turn in stage.turns if turn.moves]
-    moved = "".join(f"\n- `{turn.loss}` moves {', '.join(f'`{part}`' for part in turn.moves)}" for turn in turns)
+    turns = [turn for turn in stage.optimizer_steps if turn.trains]
+    moved = "".join(f"\n- `{turn.loss}` moves {', '.join(f'`{part}`' for part in turn.trains)}" for turn in turns)
     return head + "\n".join(rows) + ("\n" + moved if moved else "") + "\n"
 
 
