@@ -144,7 +144,7 @@ def check_route_to_one(function: Callable) -> None:
     expect(not elsewhere.any(), second, "-1: the residual path carries it past the block.")
     expect(bool((expert == -1)[real].any()), "A full expert must take no more; here none is ever full.", "capacity.")
     padded, _ = route_to_one(probability, real | True, capacity)
-    took = "Padding must take no place of an expert; here it does."
+    took = "Padding must take no position in an expert's queue; here it does."
     expect(not torch.equal(expert, torch.where(real, padded, -1)), took, "count only tokens that are real.")
     counts = torch.bincount(expert[expert >= 0], minlength=e)
     taken = f"An expert must take {capacity} tokens where so many want it; here one takes {int(counts.max())}."

@@ -108,7 +108,7 @@ BLIP = dict(
 DRAWN = torch.Generator().manual_seed(0)
 TOKENS = torch.randint(6, 28, (3, 6), generator=DRAWN)
 TOKENS[:, 4], TOKENS[:, 5] = 28, 29
-IMAGE = torch.randn(3, 3, 8, 8, generator=DRAWN)
+PIXELS = torch.randn(3, 3, 8, 8, generator=DRAWN)
 MEL = torch.randn(3, 12, 20, generator=DRAWN)
 LONG_MEL = torch.randn(3, 16, 256, generator=DRAWN)
 CLIP = torch.randn(3, 90, generator=DRAWN)
@@ -140,7 +140,7 @@ def masked(theirs, ours):
     """DistilBERT, RoBERTa and ELECTRA's generator."""
     out = theirs(input_ids=TOKENS, labels=TOKENS)
     losses = ours.loss(dict(tokens=TOKENS, token_label=TOKENS))
-    return (out.logits, out.loss), (ours(TOKENS).token_logits, losses["mlm"])
+    return (out.logits, out.loss), (ours(tokens=TOKENS).token_logits, losses["mlm"])
 
 
 def data2vec_text(theirs, ours):
@@ -178,15 +178,15 @@ def label(theirs):
 
 
 def vit(theirs, ours):
-    out = theirs(IMAGE, labels=label(theirs))
+    out = theirs(PIXELS, labels=label(theirs))
     expected = out.logits, out.loss
-    return expected, (ours(IMAGE).logits, ours.loss(dict(image=IMAGE, label=label(theirs)))["classification"])
+    return expected, (ours(PIXELS).logits, ours.loss(dict(image=PIXELS, label=label(theirs)))["classification"])
 
 
 def pooled_vit(theirs, ours):
-    out = theirs(IMAGE)
+    out = theirs(PIXELS)
     expected = out.last_hidden_state, out.pooler_output
-    out = ours(IMAGE)
+    out = ours(PIXELS)
     return expected, (out.tokens, out.representation)
 
 
@@ -198,13 +198,13 @@ def ast(theirs, ours):
 
 def pairs(theirs, ours):
     """CLIP and SigLIP."""
-    out = theirs(input_ids=TOKENS, pixel_values=IMAGE, return_loss=True)
+    out = theirs(input_ids=TOKENS, pixel_values=PIXELS, return_loss=True)
     expected = out.image_embeds, out.text_embeds, out.loss
-    out = ours(IMAGE, TOKENS)
+    out = ours(PIXELS, TOKENS)
     return expected, (
         out.image_embedding,
         out.text_embedding,
-        sum(ours.loss(dict(image=IMAGE, tokens=TOKENS)).values()),
+        sum(ours.loss(dict(image=PIXELS, tokens=TOKENS)).values()),
     )
 
 
@@ -221,19 +221,19 @@ def begun(token):
 
 
 def retrieval(theirs, ours):
-    given = dict(pixel_values=IMAGE, attention_mask=torch.ones_like(TOKENS))
+    given = dict(pixel_values=PIXELS, attention_mask=torch.ones_like(TOKENS))
     cosine = theirs(input_ids=TOKENS, **given, use_itm_head=False).itm_score
     expected = theirs(input_ids=begun(29), **given).itm_score, cosine
-    return expected, (ours.match(IMAGE, TOKENS), ours.encode_image(IMAGE) @ ours.encode_text(TOKENS).T)
+    return expected, (ours.match(PIXELS, TOKENS), ours.encode_image(PIXELS) @ ours.encode_text(TOKENS).T)
 
 
 def captions(theirs, ours):
-    given = dict(pixel_values=IMAGE, attention_mask=torch.ones_like(TOKENS), labels=TOKENS)
-    written = theirs.generate(IMAGE, max_length=6, do_sample=False)
+    given = dict(pixel_values=PIXELS, attention_mask=torch.ones_like(TOKENS), labels=TOKENS)
+    written = theirs.generate(PIXELS, max_length=6, do_sample=False)
     out = theirs(input_ids=begun(theirs.config.text_config.bos_token_id), **given)
     expected = out.logits, out.loss, written[:, 1:].float()
-    given = dict(image=IMAGE, tokens=TOKENS)
-    written = ours.generate(IMAGE, max_length=5)
+    given = dict(image=PIXELS, tokens=TOKENS)
+    written = ours.generate(PIXELS, max_length=5)
     return expected, (ours(**given).token_logits, ours.loss(given)["lm"], written.float())
 
 
@@ -288,17 +288,17 @@ def visual_bert(theirs, ours):
 
 
 def vilt(theirs, ours):
-    out = theirs(input_ids=TOKENS, pixel_values=IMAGE, labels=TOKENS)
+    out = theirs(input_ids=TOKENS, pixel_values=PIXELS, labels=TOKENS)
     expected = out.logits, out.loss
-    given = dict(tokens=TOKENS, image=IMAGE)
+    given = dict(tokens=TOKENS, image=PIXELS)
     return expected, (ours.token_logits(ours(**given).tokens), ours.loss(given | dict(token_label=TOKENS))["mlm"])
 
 
 def answers(theirs, ours):
     scores = torch.eye(3)[:, : ours.config.answers]
-    out = theirs(input_ids=TOKENS, pixel_values=IMAGE, labels=scores)
+    out = theirs(input_ids=TOKENS, pixel_values=PIXELS, labels=scores)
     expected = out.logits, out.loss
-    given = dict(tokens=TOKENS, image=IMAGE)
+    given = dict(tokens=TOKENS, image=PIXELS)
     return expected, (ours(**given).answer_logits, ours.loss(given | dict(answer=scores))["vqa"])
 
 
@@ -327,10 +327,10 @@ def spelling(theirs, ours):
 def painted(theirs, ours):
     p = ours.decoder.patches
     noise = torch.linspace(0, 1, 3 * p).view(3, p).roll(1, 0)
-    out = theirs(IMAGE, noise=noise)
+    out = theirs(PIXELS, noise=noise)
     visible = noise.argsort(1)[:, : p - int(out.mask[0].sum())]
     expected = out.logits, out.loss
-    return expected, (ours(IMAGE, visible).prediction, ours.loss(dict(image=IMAGE, visible=visible))["pixels"])
+    return expected, (ours(PIXELS, visible).prediction, ours.loss(dict(image=PIXELS, visible=visible))["pixels"])
 
 
 def patches_of(theirs):
@@ -340,17 +340,17 @@ def patches_of(theirs):
 def codes(theirs, ours):
     p = patches_of(theirs)
     masked, code = torch.arange(p).expand(3, p) % 2 == 0, torch.arange(3 * p).view(3, p) % 7
-    out = theirs(IMAGE, bool_masked_pos=masked, labels=code[masked])
+    out = theirs(PIXELS, bool_masked_pos=masked, labels=code[masked])
     expected = out.logits, out.loss
-    batch = dict(image=IMAGE, masked_patches=masked, code=code)
-    return expected, (ours(IMAGE, masked).code_logits, ours.loss(batch)["codes"])
+    batch = dict(image=PIXELS, masked_patches=masked, code=code)
+    return expected, (ours(PIXELS, masked).code_logits, ours.loss(batch)["codes"])
 
 
 def asked_images(theirs, ours):
     asked = label(theirs)
-    out = theirs(IMAGE, labels=asked)
+    out = theirs(PIXELS, labels=asked)
     expected = out.logits, out.loss
-    return expected, (ours(image=IMAGE).logits, ours.loss(dict(image=IMAGE, label=asked))["classification"])
+    return expected, (ours(image=PIXELS).logits, ours.loss(dict(image=PIXELS, label=asked))["classification"])
 
 
 def pairs_with_gaps(theirs, ours):
@@ -361,15 +361,15 @@ def pairs_with_gaps(theirs, ours):
     out = theirs(
         input_ids=TOKENS,
         input_ids_masked=TOKENS,
-        pixel_values=IMAGE,
+        pixel_values=PIXELS,
         bool_masked_pos=masked,
         mlm_labels=label.clone(),
         mim_labels=code.clone(),
         itm_labels=match,
     )
     expected = out.itm_logits, out.image_masked_embeddings, out.loss
-    batch = dict(tokens=TOKENS, image=IMAGE, masked_patches=masked, code=code, token_label=label, match_label=match)
-    got = ours(TOKENS, None, IMAGE, masked)
+    batch = dict(tokens=TOKENS, image=PIXELS, masked_patches=masked, code=code, token_label=label, match_label=match)
+    got = ours(PIXELS, TOKENS, masked_patches=masked)
     return expected, (got.match_logits, got.image_tokens, sum(ours.loss(batch).values()))
 
 

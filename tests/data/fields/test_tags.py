@@ -134,4 +134,4 @@ def test_a_whole_text_moves_with_its_tags(field, scenes):
 
 
 def test_tags_need_a_tokenizer(scenes):
-    refused(r"Tagged has no tokenizer yet: Tagged\(Tokenizer.train", TaggedCaptions(), scenes)
+    refused(r"TaggedCaptions has no tokenizer yet: TaggedCaptions\(Tokenizer.train", TaggedCaptions(), scenes)
