@@ -63,7 +63,8 @@ def test_help(mmlearn, words):
     command = COMMANDS[words]
     assert command.help.strip().splitlines()[0] in " ".join(said.out.split())
     for parameter in command.params:
-        assert getattr(parameter, "hidden", False) or getattr(parameter, "help", None), f"{' '.join(words)} {parameter.name} is not explained"
+        explained = getattr(parameter, "hidden", False) or getattr(parameter, "help", None)
+        assert explained, f"{' '.join(words)} {parameter.name} is not explained"
 
 
 def test_the_commands_are_those_of_the_design():
