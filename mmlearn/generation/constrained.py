@@ -60,6 +60,32 @@ def boxes(positions: range, labels: Collection[int], end_token: int) -> Allowed:
     return allowed
 
 
+def timestamped(text: Collection[int], times: range, end_token: int, first_within: int = 50) -> Allowed:
+    """Phrases between two times: when it begins, its words, when it ends; no time is before an earlier one.
+
+    The first token is one of the first times, up to number ``first_within``: a second, as Whisper counts them. Behind
+    the end of a phrase stands the beginning of the next, at the same time or later, or the end token. A phrase may also
+    break off, and then the end token follows its beginning or its words. ``text`` are all tokens of words, ``times``
+    those of times, in their order. Raises ``ValueError`` where a token would have two meanings.
+    Source: Radford et al. 2022 (Whisper), section 2.3; official code, ``ApplyTimestampRules``.
+    """
+    words = sorted(set(text))
+    if not times or not words or len({*words, *times, end_token}) < len(words) + len(times) + 1:
+        raise ValueError("A token is of a text, a time or the end token, and there is at least one of each.")
+
+    def allowed(written: tuple[int, ...]) -> Collection[int]:
+        if not written:
+            return times[: first_within + 1]
+        said = [token for token in written if token in times]
+        ended = len(written) > 1 and written[-1] in times and written[-2] not in times  # a phrase has ended
+        later = times[times.index(said[-1]) + (not ended) :] if said else times
+        if ended:
+            return [*later, end_token]
+        return [*words, end_token] if written[-1] in times else [*words, *later, end_token]
+
+    return allowed
+
+
 def mask_disallowed(
     scores: Float[Tensor, "n v"], tokens: Int[Tensor, "n t"], begun: int, done: Bool[Tensor, "n"], allowed: Allowed
 ) -> Float[Tensor, "n v"]:

@@ -1,0 +1,96 @@
+"""The recipe of Whisper: what it reads, what it learns, and how that is measured."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch.utils.data import Dataset
+
+from mmlearn.data.fields import Batch, Tokens, WhisperMel, size
+from mmlearn.evaluation.measures import Rows, next_token_accuracy, row
+from mmlearn.evaluation.speech import edit_rate
+from mmlearn.layers.config import Config
+from mmlearn.models.speech.whisper import Whisper, WhisperConfig
+from mmlearn.models.speech.whisper_prompt import SpecialTokens
+from mmlearn.recipes import Objective, Recipe, ln
+
+
+@dataclass(frozen=True)
+class Transcripts(Tokens):
+    """``tokens`` and ``mask`` (b, t) as of :class:`Tokens`, with a prompt behind the start token.
+
+    The prompt says that the text is a transcript without times, and in which language: that of the sample, or English
+    where it says none. The special tokens stand behind the vocabulary. ``ValueError`` for texts that are longer than
+    the model writes, and for a language that it does not know.
+    """
+
+    special: SpecialTokens | None = None
+
+    def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
+        found = super().fitted(data, config, seed)
+        assert isinstance(config, WhisperConfig)
+        count = config.special.count
+        special = config.special._replace(vocab_size=found.tokenizer.vocab_size + count)
+        found, most = replace(found, sentinels=count, special=special), size(config, "max_length")
+        if (longest := found.tokenizer.max_length + len(found.prompt())) > most:
+            raise ValueError(f"Texts of {longest} tokens with their prompt are more than the {most} of this model.")
+        return found
+
+    def prompt(self, language: str = "en") -> tuple[int, ...]:
+        """The tokens between the start token and a text in this language."""
+        return self.special.prompt(language if self.special.multilingual else None)
+
+    def sizes(self) -> dict[str, Any]:
+        """As of :class:`Tokens`, without their length, which the configuration says."""
+        return {name: value for name, value in super().sizes().items() if name != "max_length"}
+
+    def __call__(self, samples: Sequence[Any]) -> Batch:
+        batch = super().__call__(samples)
+        prompts = torch.tensor([self.prompt(getattr(sample, "language", "en")) for sample in samples])
+        for name, put_in in (("tokens", prompts), ("mask", torch.ones_like(prompts, dtype=torch.bool))):
+            batch[name] = torch.cat([batch[name][:, :1], put_in, batch[name][:, 1:]], 1)
+        return batch
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        return super().save(folder) | {"special": self.special._asdict()}
+
+    def load(self, folder: Path, values: dict[str, Any]) -> Self:
+        special = SpecialTokens(**values["special"])
+        special = special._replace(languages=tuple(special.languages))
+        return replace(super().load(folder, values), special=special, sentinels=special.count)
+
+
+def transcript_errors(run: Any, samples: Sequence[Any]) -> Rows:
+    """Error rates of words and letters in greedy transcripts, told the language. Chance: those of the next sound."""
+    said: list[str] = []
+    for start in range(0, len(samples), 32):
+        part = samples[start : start + 32]
+        spoken = [getattr(sample, "language", "en") for sample in part] if run.system.config.multilingual else None
+        for batch in run.batches(part):
+            written = run.system.generate(batch["mel"], language=spoken, max_length=run.tokenizer.max_length)
+            said += [run.tokenizer.decode(text) for text in written]
+    right = [" ".join(sample.caption.lower().split()) for sample in samples]
+    other = [*said[1:], said[0]]
+    return {
+        f"{unit} error rate": row(*(edit_rate(list(map(cut, texts)), list(map(cut, right))) for texts in (said, other)))
+        for unit, cut in (("word", str.split), ("letter", list))
+    }
+
+
+RECIPE = Recipe(
+    Whisper,
+    WhisperConfig,
+    reads=(WhisperMel(), Transcripts()),
+    learns=Objective(
+        "transcription", {"transcription": ln("vocab_size")}, measures=(next_token_accuracy, transcript_errors)
+    ),
+    writes=True,
+    architecture="""
+    log-mel [30 s] -> convolutions [every second frame] -> sines [position] -> encoder -> decoder [causal]
+    prompt and text [language, task, times] -> sum [token, position] -> decoder
+    decoder -> language head -> !transcription
+    sum == language head
+    """,
+)
