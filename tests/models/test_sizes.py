@@ -210,6 +210,15 @@ def git(image_width, depth, patch, positions):
     return image + bert(768, 6, 30_522, types=0, positions=1024) + linear(768, 30_522)
 
 
+def whisper(width, depth, words=51_865, mels=80):
+    """Two convolutions, blocks without biases of keys, positions of the decoder alone, and a norm at both ends."""
+    kernels = 3 * mels * width + width + 3 * width**2 + width
+    cross = 4 * linear(width, width) + 2 * width
+    attentions = 3  # in a block of the encoder and one of the decoder
+    stacks = 2 * blocks(width, depth) + depth * (cross - attentions * width)
+    return kernels + stacks + (words + 448) * width + 4 * width
+
+
 OURS = {  # presets that have not all parts of a published model; what differs is among the deviations of their files
     ("lit", "base"): "the released LiT-B16B has BERT-base and a layer on the side of pictures",
     ("lip2wav", "base"): "Tacotron 2's recurrent layers are blocks of a transformer here",
@@ -528,6 +537,22 @@ SIZES = [
     ),
     ("wav2vec2", "base", {}, 95_044_608, "facebook/wav2vec2-base; paper, section 4.2: 95M"),
     ("wav2vec2", "large", {}, 317_390_592, "facebook/wav2vec2-large; paper, section 4.2: 317M"),
+    ("whisper", "whisper-tiny", {}, whisper(384, 4), "openai/whisper-tiny; paper, table 1: 39M"),
+    ("whisper", "whisper-tiny.en", {}, whisper(384, 4, 51_864), "openai/whisper-tiny.en"),
+    ("whisper", "whisper-base", {}, 71_825_920, "openai/whisper-base; paper, table 1: 74M"),
+    ("whisper", "whisper-base.en", {}, 71_825_408, "openai/whisper-base.en; official notebooks/LibriSpeech.ipynb"),
+    ("whisper", "whisper-small", {}, whisper(768, 12), "openai/whisper-small; paper, table 1: 244M"),
+    ("whisper", "whisper-small.en", {}, whisper(768, 12, 51_864), "openai/whisper-small.en"),
+    ("whisper", "whisper-medium", {}, whisper(1024, 24), "openai/whisper-medium; paper, table 1: 769M"),
+    ("whisper", "whisper-medium.en", {}, whisper(1024, 24, 51_864), "openai/whisper-medium.en"),
+    ("whisper", "whisper-large-v2", {}, whisper(1280, 32), "openai/whisper-large-v2; paper, table 1: 1550M"),
+    (
+        "whisper",
+        "whisper-large-v3",
+        {},
+        whisper(1280, 32, 51_866, mels=128),
+        "openai/whisper-large-v3, config.json: as v2, with 128 bands and one language more",
+    ),
 ]
 
 

@@ -28,6 +28,7 @@ from published import (
     SWIN,
     T5,
     TEXT,
+    WHISPER,
 )
 from testing_tools import close
 from torch import nn
@@ -91,6 +92,8 @@ from transformers import (
     Wav2Vec2Config,
     Wav2Vec2ForCTC,
     Wav2Vec2ForPreTraining,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
 )
 
 from mmlearn import load_pretrained
@@ -214,6 +217,16 @@ def clap(theirs, ours):
     given = dict(mel=LONG_MEL, tokens=TOKENS)
     out = ours(**given)
     return expected, (out.audio_embedding, out.text_embedding, ours.loss(given)["atc"])
+
+
+def heard(theirs, ours):
+    """Texts begin with the start token of a configuration, whose first layer of theirs tells how long sounds are."""
+    mel = torch.randn(3, 5, 12, generator=torch.Generator().manual_seed(1))
+    tokens = begun(theirs.config.decoder_start_token_id)
+    out = theirs(input_features=mel, labels=tokens[:, 1:])
+    given = dict(mel=mel, tokens=tokens)
+    output, loss = ours(**given), ours.loss(given)["transcription"]
+    return (out.encoder_last_hidden_state, out.logits, out.loss), (output.frames, output.token_logits[:, :-1], loss)
 
 
 def begun(token):
@@ -430,6 +443,7 @@ CASES = {
     "wav2vec2": (Wav2Vec2ForPreTraining, Wav2Vec2Config(**SPEECH, **CODES), pretraining),
     "wav2vec2, texts": (Wav2Vec2ForCTC, Wav2Vec2Config(**SPEECH, vocab_size=9), spelling),
     "hubert": (HubertForCTC, HubertConfig(**SPEECH, vocab_size=9), spelling),
+    "whisper": (WhisperForConditionalGeneration, WhisperConfig(**WHISPER), heard),
 }
 
 # case/part.key, as patterns → why it changes neither what a published model gives nor its loss, in evaluation mode.
@@ -451,6 +465,7 @@ KINDS = (
     "distilbert",
     "electra",
     "roberta",
+    "whisper",
 )
 WRITER = "how a text begins and ends is up to who writes it"
 ELSEWHERE = "a model with another head reads it, and such a one is not loaded here"
@@ -491,6 +506,11 @@ NOTHING = {
     "bart/encoder_layerdrop": TRAINING,
     "bart/decoder_layerdrop": TRAINING,
     "bart/init_std": "how weights start, which a checkpoint replaces",
+    "whisper/init_std": "how weights start, which a checkpoint replaces",
+    "whisper/*suppress_tokens": WRITER,
+    "whisper/mask_*": "apply_spec_augment says whether anything is hidden, and is refused",
+    "whisper/median_filter_width": "it smooths the times of single words, which are not built here",
+    **dict.fromkeys(["whisper/classifier_proj_size", "whisper/use_weighted_layer_sum"], ELSEWHERE),
     "gpt2/reorder_and_upcast_attn": "in float32 the order of a product changes nothing",
     "clip/text_config.pad_token_id": "padding is a token like others there",
     "siglip/text_config.pad_token_id": "padding is a token like others there",

@@ -61,7 +61,7 @@ class WhisperConfig(TransformerConfig):
     frames: int = 3000  # of the log-mel, 100 a second: 30 s
     vocab_size: int = 51_865  # texts, and behind them the special tokens
     max_length: int = 448  # tokens of a text with its prompt
-    pad_token: int = 50_257
+    pad_token: int = 50_257  # the end token; its vector does not learn by being looked up
     start_token: int = 50_258
     end_token: int = 50_257
     languages: tuple[str, ...] = BEFORE_V3
@@ -160,6 +160,7 @@ class WhisperDecoder(nn.Module):
     def __init__(self, config: WhisperConfig):
         super().__init__()
         self.embedding = TextEmbedding(config.vocab_size, config.width, config.max_length)
+        self.embedding.tokens.padding_idx = config.pad_token
         self.dropout = nn.Dropout(config.dropout)
         depth = config.depth if config.decoder_depth is None else config.decoder_depth
         self.transformer = Transformer(replace(config, depth=depth), context_width=config.width)
