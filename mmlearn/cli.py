@@ -192,14 +192,18 @@ def generate(
     prompt: Annotated[str | None, typer.Option(help="What the text begins with, or is made of.")] = None,
     image: Annotated[list[Path] | None, typer.Option(help="What the text is about; may be given again.")] = None,
     picture: Annotated[list[Path] | None, typer.Option(hidden=True)] = None,  # as --image was called before
-    num: Annotated[int, typer.Option(min=1, help="Texts, of each picture.")] = 1,
+    sound: Annotated[list[Path] | None, typer.Option(help="What is heard; may be given again.")] = None,
+    language: Annotated[str | None, typer.Option(help="That is spoken, such as fr; found if not given.")] = None,
+    task: Annotated[str | None, typer.Option(help="transcribe, or translate into English.")] = None,
+    times: Annotated[bool, typer.Option("--times", help="Write when each phrase is spoken.")] = False,
+    num: Annotated[int, typer.Option(min=1, help="Texts, of each picture or sound.")] = 1,
     strategy: Annotated[str, typer.Option(help="greedy, beam, sample, top-k or nucleus.")] = "greedy",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where draws start.")] = 0,
     system: Annotated[Path | None, typer.Option(help="The file of a system of yours, where the run is of one.")] = None,
     ema: Annotated[bool, typer.Option("--ema", help="Take the averaged weights of train --ema.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Print what a trained system says: of pictures, or as a text goes on.
+    """Print what a trained system says: of pictures, of what it hears, or as a text goes on.
 
     Example: mmlearn generate runs/blip --image dog.jpg
     """
@@ -207,17 +211,19 @@ def generate(
     from mmlearn.training.writing import lines, write
 
     made = load_run(folder, system, ema)
-    rows = write(made, images=[*(image or []), *(picture or [])], prompt=prompt, num=num, strategy=strategy, seed=seed)
+    given: dict[str, Any] = dict(images=[*(image or []), *(picture or [])], sounds=sound or [], prompt=prompt)
+    asked: dict[str, Any] = dict(language=language, task=task, times=times or None)
+    rows = write(made, **given, num=num, strategy=strategy, seed=seed, **asked)
     show(rows, True) if as_json else print("\n".join(map(plain, lines(rows))))
 
 
 @app.command()
 def convert(
-    file: Annotated[Path, typer.Argument(help="A released pickle, such as uniter-base.pt.")],
+    file: Annotated[Path, typer.Argument(help="A released file, such as uniter-base.pt, or whisper-base, an extra.")],
     folder: Annotated[Path, typer.Argument(help="Where to write config.json and model.safetensors.")],
     force: Annotated[bool, typer.Option("--force", help="Overwrite a model that the folder holds.")] = False,
 ) -> None:
-    """Turn released weights of UNITER, ALBEF, ViLBERT, VL-BERT or DeCoAR 2.0 into safetensors; runs nothing in them.
+    """Turn released weights of UNITER, ALBEF, ViLBERT, VL-BERT, DeCoAR 2.0 or Whisper into safetensors; runs nothing.
 
     Example: mmlearn convert uniter-base.pt models/uniter
     """
