@@ -69,7 +69,7 @@ def convert(file: Path, folder: Path, force: bool = False) -> str:
     tensors = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
     build_own(config, tensors, file)
     if tokenizer is not None:
-        config |= as_run(config["config"], tokenizer, folder)
+        config |= as_run(config["config"], tokenizer, file, folder)
     _write(config, tensors, folder)
     count = sum(value.numel() for value in tensors.values())
     without = f", without {', '.join(dict.fromkeys(left))}" if left else ""

@@ -82,9 +82,7 @@ def read_ctranslate2(content: bytes | memoryview, file: str | Path) -> Tensors:
     read = _Reader(content, file)
     version = read.number("I")
     if version != VERSION:
-        raise ValueError(
-            f"{file} is of CTranslate2's format {version}; {VERSION} is read: convert it with version 4 of it."
-        )
+        raise ValueError(f"{file} is of CTranslate2's format {version}, and {VERSION} is read: convert it anew.")
     if (specification := read.name()) != SPECIFICATION:
         raise ValueError(f"{file} holds a {specification!r:.60}, and {SPECIFICATION} alone is read.")
     read.number("I")  # its revision, of which the arrays tell as much
@@ -108,9 +106,7 @@ def _array(read: _Reader, name: str) -> Tensor:
     shape = [read.number("I") for _ in range(read.number("B", "axes"))]
     kind, size = read.number("B"), read.number("I")
     if kind not in TYPES:
-        raise ValueError(
-            f"{read.file} is damaged: {name!r:.60} is of type {kind}; known are {', '.join(map(str, TYPES))}."
-        )
+        raise ValueError(f"{read.file} is damaged: {name!r:.60} is of type {kind}, and there are 0 to {max(TYPES)}.")
     dtype = TYPES[kind]
     if shape and not dtype.is_floating_point:
         raise ValueError(
@@ -195,10 +191,11 @@ LAYOUT = Layout(
 )
 
 
-def as_run(config: dict[str, Any], tokenizer: bytes, folder: Path) -> dict[str, Any]:
+def as_run(config: dict[str, Any], tokenizer: bytes, file: Path, folder: Path) -> dict[str, Any]:
     """What makes a run of a converted Whisper: it hears and writes, though no training of ours made it.
 
-    The tokenizer is written to the ``folder``. ``ValueError`` for one that is damaged, or of another vocabulary.
+    The tokenizer is written to the ``folder``. ``ValueError`` for one that is damaged, or of another vocabulary than
+    that of the ``file``.
     """
     from mmlearn.data.fields import WhisperMel
     from mmlearn.models.speech.whisper import Whisper, WhisperConfig
@@ -211,9 +208,9 @@ def as_run(config: dict[str, Any], tokenizer: bytes, folder: Path) -> dict[str, 
         try:
             read = PublishedTokenizer.read(apart, max_length=config["max_length"] // 2, **special)
         except ValueError as error:
-            raise ValueError(str(error).replace(f"{apart}/", "the ")) from error
+            raise ValueError(f"Beside {file}: {str(error).replace(f'{apart}/', '')}") from error
     if read.vocab_size > config["vocab_size"] or read.engine.token_to_id("<|endoftext|>") != config["end_token"]:
-        raise ValueError(f"The tokenizer.json beside the model is not that of its {config['vocab_size']:,} tokens.")
+        raise ValueError(f"The tokenizer.json beside {file} is not that of its {config['vocab_size']:,} tokens.")
     whole, stage = WhisperConfig.from_dict(config), RECIPE.stage()
     texts = Transcripts(read, special=whole.special, sentinels=whole.special.count)
     fields = dict(zip(RECIPE.reads, (WhisperMel(whole.mels, whole.frames), texts)))
