@@ -27,7 +27,7 @@ class Transcripts(Tokens):
     the model writes, and for a language that it does not know.
     """
 
-    special: SpecialTokens | None = None
+    special: SpecialTokens = SpecialTokens(0, (), 0)  # of the fitted vocabulary
 
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
         found = super().fitted(data, config, seed)
