@@ -30,11 +30,10 @@ class Transcripts(Tokens):
     special: SpecialTokens = SpecialTokens(0, (), 0)  # of the fitted vocabulary
 
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
-        found = super().fitted(data, config, seed)
-        assert isinstance(config, WhisperConfig)
-        count = config.special.count
-        special = config.special._replace(vocab_size=found.tokenizer.vocab_size + count)
-        found, most = replace(found, sentinels=count, special=special), size(config, "max_length")
+        found: Any = super().fitted(data, config, seed)
+        special, most = size(config, "special"), size(config, "max_length")
+        special = special._replace(vocab_size=found.tokenizer.vocab_size + special.count)
+        found = replace(found, sentinels=special.count, special=special)
         if (longest := found.tokenizer.max_length + len(found.prompt())) > most:
             raise ValueError(f"Texts of {longest} tokens with their prompt are more than the {most} of this model.")
         return found
