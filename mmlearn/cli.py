@@ -211,9 +211,8 @@ def generate(
     from mmlearn.training.writing import lines, write
 
     made = load_run(folder, system, ema)
-    given: dict[str, Any] = dict(images=[*(image or []), *(picture or [])], sounds=sound or [], prompt=prompt)
-    asked: dict[str, Any] = dict(language=language, task=task, times=times or None)
-    rows = write(made, **given, num=num, strategy=strategy, seed=seed, **asked)
+    seen, asked = [*(image or []), *(picture or [])], dict(language=language, task=task, times=times or None)
+    rows = write(made, seen, sound or [], prompt, num=num, strategy=strategy, seed=seed, **asked)
     show(rows, True) if as_json else print("\n".join(map(plain, lines(rows))))
 
 

@@ -30,10 +30,10 @@ DRAW = ("sample", "top-k", "nucleus")
 
 def write(
     run: Run,
-    *,
     images: Sequence[Path] = (),
     sounds: Sequence[Path] = (),
     prompt: str | None = None,
+    *,
     num: int = 1,
     strategy: str = "greedy",
     seed: int = 0,
