@@ -226,7 +226,7 @@ def convert(
 
     Example: mmlearn convert uniter-base.pt models/uniter
     """
-    from mmlearn.pretrained.convert import convert as turn
+    from mmlearn.training.converted import convert as turn
 
     say(turn(file, folder, force))
     print(plain(folder / "model.safetensors"))

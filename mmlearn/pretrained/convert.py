@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mmlearn.files import refuse_links, written_whole
 from mmlearn.pretrained.ctranslate2 import LAYOUT as CTRANSLATE2
-from mmlearn.pretrained.ctranslate2 import as_run, is_ctranslate2, read_ctranslate2
+from mmlearn.pretrained.ctranslate2 import is_ctranslate2, read_ctranslate2
 from mmlearn.pretrained.extras import EXTRAS, read_extra
 from mmlearn.pretrained.layouts import LAYOUTS, Layout, Tensors
 from mmlearn.pretrained.loading import build_own, rename
@@ -31,8 +31,8 @@ MODEL_FILES = ("model.safetensors", "config.json", "*.safetensors*")  # a pickle
 def convert(file: Path, folder: Path, force: bool = False) -> str:
     """Write what a released file holds to ``folder``, as a checkpoint of ours. Returns what was done, in one line.
 
-    ``file`` is a pickle, CTranslate2's ``model.bin``, or the name of an extra (:mod:`mmlearn.pretrained.extras`). Where
-    a ``tokenizer.json`` belongs to it, the folder is a run as well, for ``mmlearn generate`` and ``evaluate``.
+    ``file`` is a pickle, CTranslate2's ``model.bin``, or the name of an extra (:mod:`mmlearn.pretrained.extras`). A
+    ``tokenizer.json`` that belongs to it is copied.
 
     Raises ``FileNotFoundError`` without the file; ``ValueError`` where the folder has links, or a model already, unless
     that is to be overwritten by ``force``, for a pickle that wants to run code, a damaged file, a layout that is not
@@ -68,9 +68,10 @@ def convert(file: Path, folder: Path, force: bool = False) -> str:
         raise ValueError(f"{file} looks like {layout.system}, but its shapes do not: {reason}") from error
     tensors = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
     build_own(config, tensors, file)
-    if tokenizer is not None:
-        config |= as_run(config["config"], tokenizer, file, folder)
     _write(config, tensors, folder)
+    if tokenizer is not None:
+        with written_whole(folder / "tokenizer.json") as unfinished:
+            unfinished.write_bytes(tokenizer)
     count = sum(value.numel() for value in tensors.values())
     without = f", without {', '.join(dict.fromkeys(left))}" if left else ""
     return f"{file} is {layout.system}: {len(tensors)} tensors, {count:,} numbers{without}"

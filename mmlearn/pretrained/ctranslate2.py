@@ -12,7 +12,6 @@ the file does not fill. Source: https://github.com/OpenNMT/CTranslate2, python/c
 
 import math
 import struct
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmlearn.data.tokenizer import PublishedTokenizer
 from mmlearn.pretrained.layouts import HEAD_WIDTH, Layout, Tensors, count_blocks, count_heads
 from mmlearn.pretrained.whisper import spoken
 
@@ -189,31 +187,3 @@ LAYOUT = Layout(
         r"(.*\.cross_attention)\.key_value": (r"\1.key", r"\1.value"),
     },
 )
-
-
-def as_run(config: dict[str, Any], tokenizer: bytes, file: Path, folder: Path) -> dict[str, Any]:
-    """What makes a run of a converted Whisper: it hears and writes, though no training of ours made it.
-
-    The tokenizer is written to the ``folder``. ``ValueError`` for one that is damaged, or of another vocabulary than
-    that of the ``file``.
-    """
-    from mmlearn.data.fields import WhisperMel
-    from mmlearn.models.speech.whisper import Whisper, WhisperConfig
-    from mmlearn.recipes.whisper import RECIPE, Transcripts
-    from mmlearn.training.runs import Run
-
-    with tempfile.TemporaryDirectory() as apart:
-        Path(apart, "tokenizer.json").write_bytes(tokenizer)
-        special = {f"{name}_token": config[f"{name}_token"] for name in ("start", "end", "pad")}
-        try:
-            read = PublishedTokenizer.read(apart, max_length=config["max_length"] // 2, **special)
-        except ValueError as error:
-            raise ValueError(f"Beside {file}: {str(error).replace(f'{apart}/', '')}") from error
-    if read.vocab_size > config["vocab_size"] or read.engine.token_to_id("<|endoftext|>") != config["end_token"]:
-        raise ValueError(f"The tokenizer.json beside {file} is not that of its {config['vocab_size']:,} tokens.")
-    whole, stage = WhisperConfig.from_dict(config), RECIPE.stage()
-    texts = Transcripts(read, special=whole.special, sentinels=whole.special.count)
-    fields = dict(zip(RECIPE.reads, (WhisperMel(whole.mels, whole.frames), texts)))
-    with torch.device("meta"):  # a run is asked for its configuration alone
-        run = Run("whisper", RECIPE, Whisper(whole), fields, stage, tuple(stage.objectives()))
-    return run.to_dict(folder)

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from mmlearn.data.fields import Batch, Tokens, WhisperMel, size
+from mmlearn.data.tokenizer import PublishedTokenizer
 from mmlearn.evaluation.measures import Rows, next_token_accuracy, row
 from mmlearn.evaluation.speech import edit_rate
 from mmlearn.layers.config import Config
@@ -32,7 +33,8 @@ class Transcripts(Tokens):
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
         found: Any = super().fitted(data, config, seed)
         special, most = size(config, "special"), size(config, "max_length")
-        special = special._replace(vocab_size=found.tokenizer.vocab_size + special.count)
+        if not isinstance(found.tokenizer, PublishedTokenizer):  # which belongs to the vocabulary of the configuration
+            special = special._replace(vocab_size=found.tokenizer.vocab_size + special.count)
         found = replace(found, sentinels=special.count, special=special)
         if (longest := found.tokenizer.max_length + len(found.prompt())) > most:
             raise ValueError(f"Texts of {longest} tokens with their prompt are more than the {most} of this model.")
@@ -58,9 +60,11 @@ class Transcripts(Tokens):
         return batch
 
     def save(self, folder: Path) -> dict[str, Any]:
+        """The special tokens; the tokenizer goes into the ``folder``."""
         return super().save(folder) | {"special": self.special._asdict()}
 
     def load(self, folder: Path, values: dict[str, Any]) -> Self:
+        """The inverse of :meth:`save`."""
         special = SpecialTokens(**values["special"])
         special = special._replace(languages=tuple(special.languages))
         return replace(super().load(folder, values), special=special, sentinels=special.count)

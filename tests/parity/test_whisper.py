@@ -96,7 +96,9 @@ def test_the_log_mel(samples, mels):
     chord = sum((6.28 * hertz * t).sin() for hertz in (220, 1300, 5000)) / 4
     clips = torch.stack([chord, 0.1 * torch.randn(samples, generator=generator), torch.zeros(samples)])
     theirs = WhisperFeatureExtractor(feature_size=mels)([clip.numpy() for clip in clips], sampling_rate=16_000)
-    close(whisper_log_mel(clips, mels, 3000), torch.tensor(theirs["input_features"]), 1e-4)
+    close(
+        whisper_log_mel(clips, mels, 3000), torch.tensor(theirs["input_features"]), 3e-5
+    )  # logarithms of sums of squares
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -21,6 +21,7 @@ from mmlearn.pretrained.convert import convert
 from mmlearn.pretrained.extras import read_extra
 from mmlearn.pretrained.loading import rename
 from mmlearn.pretrained.whisper import FAMILY
+from mmlearn.training.converted import convert as convert_to_run
 from mmlearn.training.runs import load_run
 
 TYPES = {torch.float32: 0, torch.int8: 1, torch.int16: 2, torch.float16: 4}
@@ -193,9 +194,12 @@ def test_a_file_that_was_cut_off(share, arrays, tmp_path):
 
 def test_the_tokenizer_beside_it(arrays, tmp_path):
     """Is not of another model, and no more than a tokenizer."""
-    for content, says in ((b"[]", "Beside .*: tokenizer.json is no whole"), (TINY, "is not that of its 51,864 tokens")):
+    (tmp_path / "model.bin").write_bytes(file_of(plain(arrays)))
+    for content, says in ((b"[]", "tokenizer.json is no whole"), (TINY, "is not that of the 51,864 tokens of")):
         (tmp_path / "tokenizer.json").write_bytes(content)
-        told(tmp_path, file_of(plain(arrays)), says)
+        with pytest.raises(ValueError, match=says) as error:
+            convert_to_run(tmp_path / "model.bin", tmp_path / "ours", force=True)
+        assert "\n" not in str(error.value)
 
 
 TINY = json.dumps(
@@ -241,7 +245,7 @@ def converted(tmp_path_factory):
         except FileNotFoundError as error:
             pytest.skip(str(error))
         folder = tmp_path_factory.mktemp("real") / name
-        convert(extras.Path(name), folder)
+        convert_to_run(extras.Path(name), folder)
         return folder
 
     return make
