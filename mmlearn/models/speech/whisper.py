@@ -249,7 +249,7 @@ class Whisper(nn.Module):
         if len(spoken) != b:
             raise ValueError(f"There is one language for all sounds, or one for each of {b}; got {len(spoken)}.")
         rows = [[self.config.start_token, *special.prompt(one, task, times)] for one in spoken]
-        return torch.tensor(rows, dtype=torch.long, device=frames.device).view(b, -1)
+        return torch.tensor(rows, dtype=torch.long, device=frames.device).view(b, -1 if b else 1)
 
     @torch.no_grad()
     def generate(

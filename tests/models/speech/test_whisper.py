@@ -64,6 +64,7 @@ def test_a_language_is_given_or_found():
     assert model.prompts(frames, ["en", "fr", "ru", "es"], "transcribe", False)[:, 1].tolist() == [
         first + i for i in (0, 4, 6, 3)
     ]
+    assert model.generate(mel[:0]).shape == (0, 0)
     assert small(ENGLISH).prompts(frames, None, "transcribe", False).tolist() == [[1, SMALL.special.no_times]] * 4
 
 
