@@ -51,11 +51,9 @@ def texts(whole: Settings, names: set[str]) -> dict[str, Any]:
     head = any(name.startswith("lm_head.") for name in names)
     if not head:
         return {}
-    return dict(
-        vocab_size=whole.get("vocab_size", 32),
-        blank=whole.get("pad_token_id", 0),
-        ctc_reduction=whole.get("ctc_loss_reduction", "sum"),
-    )
+    vocabulary = whole.vocabulary(32, pad_token=0, optional=False)
+    blank = vocabulary.pop("pad_token")
+    return dict(**vocabulary, blank=blank, ctc_reduction=whole.get("ctc_loss_reduction", "sum"))
 
 
 def config(published: dict[str, Any], names: set[str]) -> Wav2Vec2Config:
