@@ -321,10 +321,13 @@ def pretraining(theirs, ours):
 
 
 def spelling(theirs, ours):
-    """wav2vec 2.0 and HuBERT. Ours is a mean over clips where theirs is a sum."""
+    """wav2vec 2.0, HuBERT and data2vec, of whole clips and masked ones. Ours is a mean over clips, theirs a sum."""
     out = theirs(CLIP, labels=SPELT)
-    expected = out.logits, out.loss / (3 if theirs.config.ctc_loss_reduction == "sum" else 1)
-    return expected, (ours(CLIP).logits, ours.loss(dict(waveform=CLIP, tokens=SPELT))["ctc"])
+    masked = torch.arange(out.logits.shape[1]).expand(3, -1) % 3 == 0
+    frames = theirs.base_model(CLIP, mask_time_indices=masked).last_hidden_state
+    expected = out.logits, out.loss / (3 if theirs.config.ctc_loss_reduction == "sum" else 1), frames
+    loss = ours.loss(dict(waveform=CLIP, tokens=SPELT))["ctc"]
+    return expected, (ours(CLIP).logits, loss, ours(CLIP, None, masked).tokens)
 
 
 def painted(theirs, ours):
@@ -563,7 +566,7 @@ NOTHING = {
     **dict.fromkeys(
         [
             *("*activation_dropout", "*feat_proj_dropout", "*feat_quantizer_dropout", "*final_dropout", "*layerdrop"),
-            *("*texts/apply_spec_augment", "hubert/apply_spec_augment", "*mask_time_*", "*mask_feature_*"),
+            *("*mask_time_*", "*mask_feature_*"),
         ],
         TRAINING,
     ),
@@ -671,6 +674,7 @@ ALL = [row for row in ALL if row[:3] not in CRASHES and row != OUTSIDE]
 ALL += [
     ("bert", "", "position_embedding_type", "relative_key"),
     ("vit", "", "num_labels", 2),
+    ("data2vec_audio", "", "apply_spec_augment", False),  # read, though no field of its configuration
     ("clip", "", "text_config_dict", TEXT | {"eos_token_id": 29, "hidden_act": "gelu"}),
 ]
 
