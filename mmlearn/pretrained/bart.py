@@ -10,6 +10,7 @@ from mmlearn.pretrained.settings import Settings
 def config(published: dict[str, Any], names: set[str]) -> BARTConfig:
     """Our configuration for a published ``config.json``."""
     whole = Settings(published, "config.json")
+    whole.require("is_encoder_decoder", True)
     whole.refuse("scale_embedding", True)
     whole.refuse("tie_word_embeddings", False)
     return BARTConfig(
@@ -18,6 +19,7 @@ def config(published: dict[str, Any], names: set[str]) -> BARTConfig:
         start_token=whole.get("bos_token_id", 0),
         end_token=whole.get("eos_token_id", 2),
         decoder_start_token=whole.get("decoder_start_token_id", 2),
+        forced_end_token=whole.optional("forced_eos_token_id", 2),
         width=whole.get("d_model", 1024),
         depth=whole.get("encoder_layers", 12),
         decoder_depth=whole.get("decoder_layers", 12),
