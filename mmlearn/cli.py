@@ -194,6 +194,8 @@ def generate(
     picture: Annotated[list[Path] | None, typer.Option(hidden=True)] = None,  # as --image was called before
     num: Annotated[int, typer.Option(min=1, help="Texts, of each picture.")] = 1,
     strategy: Annotated[str, typer.Option(help="greedy, beam, sample, top-k or nucleus.")] = "greedy",
+    min_new_tokens: Annotated[int, typer.Option(min=0, help="No text ends before it has so many tokens.")] = 0,
+    no_repeat_ngram_size: Annotated[int, typer.Option(min=0, help="No n tokens twice in a text; 0: any.")] = 0,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where draws start.")] = 0,
     system: Annotated[Path | None, typer.Option(help="The file of a system of yours, where the run is of one.")] = None,
     ema: Annotated[bool, typer.Option("--ema", help="Take the averaged weights of train --ema.")] = False,
@@ -207,7 +209,9 @@ def generate(
     from mmlearn.training.writing import lines, write
 
     made = load_run(folder, system, ema)
-    rows = write(made, images=[*(image or []), *(picture or [])], prompt=prompt, num=num, strategy=strategy, seed=seed)
+    limits = dict(min_new_tokens=min_new_tokens, no_repeat_ngram_size=no_repeat_ngram_size)
+    images = [*(image or []), *(picture or [])]
+    rows = write(made, images=images, prompt=prompt, num=num, strategy=strategy, seed=seed, **limits)
     show(rows, True) if as_json else print("\n".join(map(plain, lines(rows))))
 
 

@@ -34,10 +34,13 @@ def write(
     prompt: str | None = None,
     num: int = 1,
     strategy: str = "greedy",
+    min_new_tokens: int = 0,
+    no_repeat_ngram_size: int = 0,
     seed: int = 0,
 ) -> list[dict[str, str | None]]:
     """``num`` texts of each picture, or where there is none, behind the prompt: one row for each text.
 
+    ``min_new_tokens`` and ``no_repeat_ngram_size`` are those of :mod:`mmlearn.generation.decoding`.
     Raises ``ValueError`` for a run that writes no text, or about what no file holds, for pictures or a prompt that it
     does not take, or lacks, for a prompt that is empty or too long, for a strategy that there is not, and for several
     texts where all are the same.
@@ -52,7 +55,8 @@ def write(
             f"{strategy} always writes the same: for {num} texts take {', '.join(DRAW[:-1])} or {DRAW[-1]}."
         )
     given = _inputs(run, images, prompt)
-    decode = STRATEGIES[strategy]
+    limits = dict(min_new_tokens=min_new_tokens, no_repeat_ngram_size=no_repeat_ngram_size)
+    decode = partial(STRATEGIES[strategy], **limits)
     if strategy in DRAW:
         decode = partial(decode, generator=torch.Generator().manual_seed(seed))
     given = {name: value.repeat_interleave(num, 0).to(run.device) for name, value in given.items()}

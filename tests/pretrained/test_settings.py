@@ -484,7 +484,8 @@ NOTHING = {
     "*output_hidden_states": "what else is returned",
     "*chunk_size_feed_forward": "how much is computed at once",
     "*use_cache": "whether what was computed is kept",
-    **dict.fromkeys(["t5/is_encoder_decoder", "bart/is_encoder_decoder", "bart/forced_eos_token_id"]),  # unlike elsewhere
+    # These do change something, unlike elsewhere.
+    **dict.fromkeys(["t5/is_encoder_decoder", "bart/is_encoder_decoder", "bart/forced_eos_token_id"]),
     "*is_encoder_decoder": "how a cache is made",
     "*label2id": "the names of classes",
     "*output_attentions": "what else is returned",
