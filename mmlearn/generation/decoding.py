@@ -4,9 +4,9 @@ Each function asks ``next_logits``, a function from the tokens so far (n, t) to 
 no model. ``start`` (b, t) holds what the texts begin with, padded at the left. A text goes on until ``end_token``,
 which is part of it, or until it has ``max_length`` tokens with the start; behind the end stands ``pad_token``.
 
-``allowed`` narrows what may be written, no text ends before it has ``min_new_tokens`` behind its start, and no n-gram of
-``no_repeat_ngram_size`` tokens is in it twice (:mod:`mmlearn.generation.constrained`). All raise ``ValueError`` for a
-start that is empty, too long, or has its end in the middle, and for scores that are NaN or exclude every token.
+``allowed`` narrows what may be written. No text ends before it has ``min_new_tokens`` behind its start, and no n-gram
+of ``no_repeat_ngram_size`` tokens is in it twice (:mod:`mmlearn.generation.constrained`). All raise ``ValueError`` for
+a start that is empty, too long, or has its end in the middle, and for scores that are NaN or exclude every token.
 """
 
 from collections.abc import Callable

@@ -99,10 +99,15 @@ class DeCoAR2(StepCounter):
         return annealed(self.config.gumbel_temperature, self.steps)
 
     def draw(self, mask: Bool[Tensor, "b s"]) -> Draws:
-        """Masked spans and noise for clips with these real frames. They depend on the seed and the step alone."""
-        config, generator = self.config, generator_of_step(self.config.seed, self.steps)
+        """Masked spans and noise for clips with these real frames, whatever the padding behind the longest.
+
+        They depend on the seed and the step alone.
+        """
+        config, (b, s) = self.config, mask.shape
+        # Each draw has its own generator, because both take more numbers where there is more padding.
+        generator, another = (generator_of_step(seed, self.steps) for seed in (config.seed, config.seed + 1))
         masked = mask_spans(mask, probability=config.mask_probability, length=config.mask_length, generator=generator)
-        noise = gumbel_noise((*mask.shape, config.codebooks, config.entries), generator=generator)
+        noise = gumbel_noise((s, b, config.codebooks, config.entries), generator=another).transpose(0, 1)
         return Draws(masked, noise.to(mask.device))
 
     def forward(

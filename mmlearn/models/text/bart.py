@@ -5,7 +5,8 @@ Translation, and Comprehension". Official code: https://github.com/facebookresea
 
 Deviations: the recipe corrupts texts by infilling alone, because most captions are one sentence; the paper also
 permutes sentences (:mod:`mmlearn.objectives.denoising` has all five of its corruptions). Inside an MLP nothing is
-dropped. ``tiny`` is ours.
+dropped, and no block is left out at random (``encoder_layerdrop`` and ``decoder_layerdrop``, which are 0 in released
+files). ``tiny`` is ours.
 """
 
 from collections.abc import Callable
