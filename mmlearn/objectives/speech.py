@@ -30,7 +30,7 @@ def mask_spans(
             f"probability must be from 0 to 1 and length at least 1 frame, got {probability} and {length}."
         )
     frames = real.sum(1)
-    chance = uniform((1 + real.shape[1], len(real)), generator, real.device).T  # so that more padding draws the same
+    chance = uniform((len(real), 1 + real.shape[1]), generator, real.device)
     wanted = (probability * frames + chance[:, 0]).floor().clamp(min=1)
     spans = torch.minimum(wanted, (frames - 1).clamp(min=0) // length)
     last = (frames - length)[:, None]  # the last frame from which a span fits
