@@ -198,6 +198,8 @@ def generate(
     times: Annotated[bool, typer.Option("--times", help="Write when each phrase is spoken.")] = False,
     num: Annotated[int, typer.Option(min=1, help="Texts, of each picture or sound.")] = 1,
     strategy: Annotated[str, typer.Option(help="greedy, beam, sample, top-k or nucleus.")] = "greedy",
+    min_new_tokens: Annotated[int, typer.Option(min=0, help="No text ends before it has so many tokens.")] = 0,
+    no_repeat_ngram_size: Annotated[int, typer.Option(min=0, help="No n tokens twice in a text; 0: any.")] = 0,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where draws start.")] = 0,
     system: Annotated[Path | None, typer.Option(help="The file of a system of yours, where the run is of one.")] = None,
     ema: Annotated[bool, typer.Option("--ema", help="Take the averaged weights of train --ema.")] = False,
@@ -212,7 +214,8 @@ def generate(
 
     made = load_run(folder, system, ema)
     seen, asked = [*(image or []), *(picture or [])], dict(language=language, task=task, times=times or None)
-    rows = write(made, seen, sound or [], prompt, num=num, strategy=strategy, seed=seed, **asked)
+    limits = dict(min_new_tokens=min_new_tokens, no_repeat_ngram_size=no_repeat_ngram_size)
+    rows = write(made, seen, sound or [], prompt, num=num, strategy=strategy, seed=seed, **limits, **asked)
     show(rows, True) if as_json else print("\n".join(map(plain, lines(rows))))
 
 

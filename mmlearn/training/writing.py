@@ -36,12 +36,15 @@ def write(
     *,
     num: int = 1,
     strategy: str = "greedy",
+    min_new_tokens: int = 0,
+    no_repeat_ngram_size: int = 0,
     seed: int = 0,
     **asked: Any,
 ) -> list[dict[str, str | None]]:
     """``num`` texts of each picture or sound, or where there is none, behind the prompt: one row for each text.
 
-    ``asked`` is what else a system may be told, such as a ``language``; None is nothing.
+    ``min_new_tokens`` and ``no_repeat_ngram_size`` are those of :mod:`mmlearn.generation.decoding`; ``asked`` is what
+    else a system may be told, such as a ``language``, and None is nothing.
 
     Raises ``ValueError`` for a run that writes no text, or about what no file holds; for pictures, sounds, a prompt or
     anything else that it does not take, or lacks; for a prompt that is empty or too long, for a strategy that there is
@@ -58,7 +61,8 @@ def write(
         )
     asked = {name: value for name, value in asked.items() if value is not None}
     given = _inputs(run, images, sounds, prompt, asked)
-    decode = STRATEGIES[strategy]
+    limits = dict(min_new_tokens=min_new_tokens, no_repeat_ngram_size=no_repeat_ngram_size)
+    decode = partial(STRATEGIES[strategy], **limits)
     if strategy in DRAW:
         decode = partial(decode, generator=torch.Generator().manual_seed(seed))
     given = {name: value.repeat_interleave(num, 0).to(run.device) for name, value in given.items()}

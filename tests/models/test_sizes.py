@@ -238,7 +238,7 @@ OURS = {  # presets that have not all parts of a published model; what differs i
         "the released ones, of about 180M and 470M, have further norms, scales of heads and relative positions",
     ),
     ("unit", "shared"): "its heads are of other tasks; the paper's eight data sets make 201M",
-    ("m6", "base"): "the papers' sizes could not be read",
+    ("m6", "small"): "its sizes are ours",
     **dict.fromkeys(
         [("simvlm", name) for name in ("base", "large", "huge")],
         "the paper gives the sizes of ViT for encoder and decoder, and no count; its stem's norms learn",
