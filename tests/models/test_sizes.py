@@ -500,7 +500,7 @@ SIZES = [
         "vl-t5",
         "base",
         {},
-        222_903_552 + 72 * 768 + linear(2048, 768) + linear(5, 768) + 2 * 768,
+        222_903_552 + 72 * 768 + linear(2048, 768) + linear(5, 768) + 3 * 768,
         "google-t5/t5-base with 32,200 tokens, and official VisualEmbedding for one picture",
     ),
     (
