@@ -146,6 +146,15 @@ def multiway(width, depth, pairs):
     return body + image + text + heads + 2 * width**2 + 1
 
 
+def unified_io(width, depth, heads, mlp):
+    """Without scores of positions across, which the code computes and leaves out, and segments that nothing reads."""
+    attention, gated = 4 * width * heads * 64, 3 * width * mlp
+    tables = (33_152 + 16_384 + 256 + 576 + 256 + 256 + 2 + 2 + 768) * width
+    scores = 2 * (2 * width * heads * 64 + (32 + 256) * heads)
+    encoder, decoder = depth * (attention + gated + 2 * width), depth * (2 * attention + gated + 3 * width)
+    return tables + scores + encoder + decoder + 7 * width
+
+
 def limoe(width, depth, experts=32):
     """Half of the blocks have a router, and that many MLPs for one."""
     mlp = linear(width, 4 * width) + linear(4 * width, width)
@@ -233,10 +242,6 @@ OURS = {  # presets that have not all parts of a published model; what differs i
     **dict.fromkeys(
         [("simvlm", name) for name in ("base", "large", "huge")],
         "the paper gives the sizes of ViT for encoder and decoder, and no count; its stem's norms learn",
-    ),
-    **dict.fromkeys(
-        [("unified-io", name) for name in ("small", "base", "large", "xl")],
-        "the paper's 71M, 241M, 776M and 2,925M have scores of positions too; tests/models/many_tasks says how near",
     ),
     # The paper has 197M and 155M; tests/models/trimodal/test_vatt.py compares the video towers with its appendix.
     **dict.fromkeys(
@@ -450,6 +455,15 @@ SIZES = [
     ("t5", "v1.1-large", {}, 783_150_080, "google/t5-v1_1-large"),
     ("oscar", "base", {}, oscar(768, 12), "official oscar/modeling/modeling_bert.py; no count in the paper"),
     ("oscar", "large", {}, oscar(1024, 24), "as base"),
+    *[
+        ("unified-io", preset, {}, unified_io(*sizes), "official uio/configs.py; paper, table 2, in its own test")
+        for preset, sizes in (
+            ("small", (512, 8, 6, 1024)),
+            ("base", (768, 12, 12, 2048)),
+            ("large", (1024, 24, 16, 2816)),
+            ("xl", (2048, 24, 32, 5120)),
+        )
+    ],
     (
         "uc2",
         "base",

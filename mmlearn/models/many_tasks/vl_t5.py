@@ -32,7 +32,6 @@ from mmlearn.models.many_tasks.unified_vocabulary import (
     check_tokens,
     token_loss,
 )
-from mmlearn.objectives import shifted_right
 
 
 @dataclass(frozen=True)
@@ -147,8 +146,7 @@ class VLT5(UnifiedVocabulary):
         region_mask: Bool[Tensor, "b p"] | None = None,
     ) -> Seq2SeqOutput:
         context, mask = self.encode(regions, boxes, tokens, mask, region_mask)
-        decoder_input = shifted_right(target, self.config.start_token)  # (b, o)
-        return Seq2SeqOutput(self.decode(decoder_input, context, mask), context)
+        return Seq2SeqOutput(self.decode(self.decoder_input(target), context, mask), context)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """The loss of the target's tokens. ``ValueError`` without a text, and for impossible boxes."""
