@@ -1,4 +1,4 @@
-"""The recipe of the Multiway transformer: what it reads, what it learns, and how that is measured."""
+"""The recipe of the Multiway transformer, VLMo and BEiT-3: what it reads, what it learns, and how that is measured."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -77,11 +77,12 @@ RECIPE = Recipe(
             ),
             name="pairs",
         ),
-        Stage(  # what BEiT-3 learns, from the start: all three
+        Stage(  # what BEiT-3 learns, from the start: all three; it has no type embeddings
             OneOf(MIM, WORDS, MMM),
             optimizer_steps=(
                 OptimizerStep(
-                    trains=(*SHARED, "experts", "image_embedding", "text_embedding", "language_head", "code_head")
+                    trains=("attention", "experts", "norm")
+                    + ("image_embedding", "text_embedding", "language_head", "code_head")
                 ),
             ),
             name="masked-data",

@@ -146,6 +146,13 @@ def multiway(width, depth, pairs):
     return body + image + text + heads + 2 * width**2 + 1
 
 
+def beit3(width, depth):
+    """Of texts and of pictures: attention, four norms with those inside branches, an MLP; two heads, not tied."""
+    block = 4 * linear(width, width) + 3 * 2 * width + linear(width, 4 * width) + linear(4 * width, width) + 8 * width
+    image, text = linear(768, width) + 199 * width, (64_010 + 1024) * width
+    return 2 * depth * block + 2 * 2 * width + image + text + linear(width, 64_010) + linear(width, 8192)
+
+
 def unified_io(width, depth, heads, mlp):
     """Without scores of positions across, which the code computes and leaves out, and segments that nothing reads."""
     attention, gated = 4 * width * heads * 64, 3 * width * mlp
@@ -408,8 +415,10 @@ SIZES = [
     ("mae", "H/14", {}, 630_764_800 + mae_decoder(1280, 14), "facebook/vit-mae-huge; official models_mae.py"),
     ("misa", "MOSI", {}, misa() + 20_000 * 300, "official src/models.py without BERT; the paper has no count"),
     ("mult", "MOSEI", {}, 1_073_731 + 20_000 * 300, "official src/models.py at its defaults, and a table of words"),
-    ("multiway", "base", {}, multiway(768, 12, 2), "official vlmo/README.md: 175M, without codes"),
-    ("multiway", "large", {}, multiway(1024, 24, 3), "official vlmo/README.md: 562M, without codes"),
+    ("multiway", "vlmo-base", {}, multiway(768, 12, 2), "official vlmo/README.md: 175M, without codes"),
+    ("multiway", "vlmo-large", {}, multiway(1024, 24, 3), "official vlmo/README.md: 562M, without codes"),
+    ("multiway", "beit3-base", {}, beit3(768, 12), "official beit3/README.md: 276M"),
+    ("multiway", "beit3-large", {}, beit3(1024, 24), "official beit3/README.md: 746M"),
     ("perceiver-io", "language", {}, perceiver_language(), "deepmind/language-perceiver, config.json"),
     ("perceiver-io", "fourier", {}, perceiver_fourier(), "deepmind/vision-perceiver-fourier; official perceiver.py"),
     (
