@@ -32,7 +32,7 @@ def text_only_word_accuracy(run: Any, samples: Sequence[Any]) -> dict[str, dict[
     return {"masked-word accuracy, no picture": row(accuracy, majority_share(texts["token_label"][masked]))}
 
 
-SHARED = ("attention", "norm", "type_embeddings")
+SHARED = ("attention", "norm")
 IMAGE_EMBEDDING = ("image_embedding.patches", "image_embedding.class_token", "image_embedding.positions")
 CODES = PatchCodes()
 MIM = Objective(
@@ -72,17 +72,16 @@ RECIPE = Recipe(
             optimizer_steps=(
                 OptimizerStep(
                     trains=(*SHARED, *IMAGE_EMBEDDING, "experts", "text_embedding", "language_head", "match_head")
-                    + ("image_projection", "text_projection", "logit_scale")
+                    + ("type_embeddings", "image_projection", "text_projection", "logit_scale")
                 ),
             ),
             name="pairs",
         ),
-        Stage(  # what BEiT-3 learns, from the start: all three; it has no type embeddings
+        Stage(  # what BEiT-3 learns, from the start: all three
             OneOf(MIM, WORDS, MMM),
             optimizer_steps=(
                 OptimizerStep(
-                    trains=("attention", "experts", "norm")
-                    + ("image_embedding", "text_embedding", "language_head", "code_head")
+                    trains=(*SHARED, "experts", "image_embedding", "text_embedding", "language_head", "code_head")
                 ),
             ),
             name="masked-data",

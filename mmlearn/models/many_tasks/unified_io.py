@@ -115,12 +115,9 @@ class PositionScores(nn.Module):
         self.grid_bias = nn.Embedding(4 * GRID_BUCKETS**2, config.num_heads)
 
     def absolute(self, positions: Float[Tensor, "n d"]) -> Float[Tensor, "1 h n n"]:
-        normed = self.norm(positions)
-        query, key = (
-            rearrange(projection(normed), "n (h k) -> 1 h n k", h=self.num_heads)
-            for projection in (self.query_projection, self.key_projection)
-        )
-        return self.scale * query @ key.transpose(-2, -1)
+        normed, projections = self.norm(positions), (self.query_projection, self.key_projection)
+        query, key = (project(normed).unflatten(-1, (self.num_heads, -1)).transpose(0, 1) for project in projections)
+        return (self.scale * query @ key.mT)[None]  # of (h, n, k) each
 
     def relative(self, columns: int, count: int) -> Float[Tensor, "1 h n n"]:
         buckets = grid_buckets(columns, count).to(self.grid_bias.weight.device)  # (n, n)
@@ -214,35 +211,31 @@ class UnifiedIO(ImageTextSeq2Seq):
         begins = (target[:, :1] == self.config.image_start) & (q == o)
         is_image = (begins | self.is_code(target[:, -1:]))[..., None]  # (b, 1, 1): rows that write an image
         words, codes = self.positions_of_targets(o, is_image)  # (o, d) each
-        words_and_type, codes_and_type = (
-            positions[-q:] + kind for positions, kind in zip((words, codes), self.target_type_embeddings)
-        )  # (q, d) each
-        x = look_up(self.tokens, target) + torch.where(is_image, codes_and_type, words_and_type)  # (b, q, d)
-        of_words = self.decoder.position_bias(o, o) + self.target_scores.absolute(words)  # (1, h, o, o)
-        of_codes = self.target_scores.relative(self.config.code_grid, o) + self.target_scores.absolute(codes)
-        bias = torch.where(is_image[..., None], of_codes, of_words)[:, :, -q:]  # (b, h, q, o)
+        of_words, of_codes = (x[-q:] + kind for x, kind in zip((words, codes), self.target_type_embeddings))  # (q, d)
+        x = look_up(self.tokens, target) + torch.where(is_image, of_codes, of_words)  # (b, q, d)
+        word_bias = self.decoder.position_bias(o, o) + self.target_scores.absolute(words)  # (1, h, o, o)
+        code_bias = self.target_scores.relative(self.config.code_grid, o) + self.target_scores.absolute(codes)
+        bias = torch.where(is_image[..., None], code_bias, word_bias)[:, :, -q:]  # (b, h, q, o)
         x = self.decoder(self.target_norm(x), target_mask, context, mask, bias)
         logits = F.linear(x * self.config.width**-0.5, self.tokens.weight)  # (b, q, v)
         other_type = self.is_code(torch.arange(self.config.all_tokens, device=x.device)[None]) != is_image  # (b, 1, v)
         return logits.masked_fill(other_type, torch.finfo(logits.dtype).min)
 
-    def positions_of_targets(
-        self, length: int, is_image: Bool[Tensor, "b 1 1"]
-    ) -> tuple[Float[Tensor, "o d"], Float[Tensor, "o d"]]:
+    def positions_of_targets(self, o: int, is_image: Bool[Tensor, "b 1 1"]) -> list[Float[Tensor, "o d"]]:
         """The positions of so many words, and of so many codes; ``ValueError`` for a row that has not so many.
 
         Positions that only the other type has are copies of the last one. Behind its last code a target may have an end
         token, which is not learned.
         """
-        limits = len(self.target_positions), len(self.code_positions)
+        most, codes = len(self.target_positions), len(self.code_positions)
         if values_are_readable(is_image):
-            if length > limits[0] and not is_image.all():
-                raise ValueError(f"{length} tokens are more than the {limits[0]} of a target: write fewer.")
-            if length > limits[1] + 1 and is_image.any():
-                raise ValueError(f"{length} codes are more than the {limits[1]} of an image: write fewer.")
-        index = torch.arange(length, device=is_image.device)
-        words, codes = (index.clamp(max=limit - 1) for limit in limits)
-        return self.target_positions[words], self.code_positions[codes]
+            if o > most and not is_image.all():
+                raise ValueError(f"{o} tokens are more than the {most} of a target: write fewer.")
+            if o > codes + 1 and is_image.any():
+                raise ValueError(f"{o} codes are more than the {codes} of an image: write fewer.")
+        index = torch.arange(o, device=is_image.device)
+        tables = (self.target_positions, self.code_positions)
+        return [table[index.clamp(max=len(table) - 1)] for table in tables]
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """The cross-entropy of the target; an image ends by itself, so its end token is not learned.
