@@ -46,7 +46,7 @@ from mmlearn.models.trimodal.drop_token import drop_tokens
 from mmlearn.models.trimodal.graph_mfn import EDGES, SUBSETS, DynamicFusionGraph
 from mmlearn.models.trimodal.mult import read_others
 from mmlearn.models.trimodal.sequences import MODALITIES
-from mmlearn.models.unified.multiway import by_modality
+from mmlearn.models.unified.multiway_blocks import by_modality
 from mmlearn.models.unified.sparse import send_to_experts
 from mmlearn.objectives import large_batch
 from mmlearn.objectives.bridging import last_image_mask, query_text_contrast, query_text_mask, query_text_similarity

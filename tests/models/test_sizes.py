@@ -146,6 +146,22 @@ def multiway(width, depth, pairs):
     return body + image + text + heads + 2 * width**2 + 1
 
 
+def beit3(width, depth):
+    """Of texts and of pictures: attention, four norms with those inside branches, an MLP; two heads, not tied."""
+    block = 4 * linear(width, width) + 3 * 2 * width + linear(width, 4 * width) + linear(4 * width, width) + 8 * width
+    image, text = linear(768, width) + 199 * width, (64_010 + 1024) * width
+    return 2 * depth * block + 2 * 2 * width + image + text + linear(width, 64_010) + linear(width, 8192)
+
+
+def unified_io(width, depth, heads, mlp):
+    """Without scores of positions across, which the code computes and leaves out, and segments that nothing reads."""
+    attention, gated = 4 * width * heads * 64, 3 * width * mlp
+    tables = (33_152 + 16_384 + 256 + 576 + 256 + 256 + 2 + 2 + 768) * width
+    scores = 2 * (2 * width * heads * 64 + (32 + 256) * heads)
+    encoder, decoder = depth * (attention + gated + 2 * width), depth * (2 * attention + gated + 3 * width)
+    return tables + scores + encoder + decoder + 7 * width
+
+
 def limoe(width, depth, experts=32):
     """Half of the blocks have a router, and that many MLPs for one."""
     mlp = linear(width, 4 * width) + linear(4 * width, width)
@@ -242,10 +258,6 @@ OURS = {  # presets that have not all parts of a published model; what differs i
     **dict.fromkeys(
         [("simvlm", name) for name in ("base", "large", "huge")],
         "the paper gives the sizes of ViT for encoder and decoder, and no count; its stem's norms learn",
-    ),
-    **dict.fromkeys(
-        [("unified-io", name) for name in ("small", "base", "large", "xl")],
-        "the paper's 71M, 241M, 776M and 2,925M have scores of positions too; tests/models/many_tasks says how near",
     ),
     # The paper has 197M and 155M; tests/models/trimodal/test_vatt.py compares the video towers with its appendix.
     **dict.fromkeys(
@@ -412,8 +424,10 @@ SIZES = [
     ("mae", "H/14", {}, 630_764_800 + mae_decoder(1280, 14), "facebook/vit-mae-huge; official models_mae.py"),
     ("misa", "MOSI", {}, misa() + 20_000 * 300, "official src/models.py without BERT; the paper has no count"),
     ("mult", "MOSEI", {}, 1_073_731 + 20_000 * 300, "official src/models.py at its defaults, and a table of words"),
-    ("multiway", "base", {}, multiway(768, 12, 2), "official vlmo/README.md: 175M, without codes"),
-    ("multiway", "large", {}, multiway(1024, 24, 3), "official vlmo/README.md: 562M, without codes"),
+    ("multiway", "vlmo-base", {}, multiway(768, 12, 2), "official vlmo/README.md: 175M, without codes"),
+    ("multiway", "vlmo-large", {}, multiway(1024, 24, 3), "official vlmo/README.md: 562M, without codes"),
+    ("multiway", "beit3-base", {}, beit3(768, 12), "official beit3/README.md: 276M"),
+    ("multiway", "beit3-large", {}, beit3(1024, 24), "official beit3/README.md: 746M"),
     ("perceiver-io", "language", {}, perceiver_language(), "deepmind/language-perceiver, config.json"),
     ("perceiver-io", "fourier", {}, perceiver_fourier(), "deepmind/vision-perceiver-fourier; official perceiver.py"),
     (
@@ -459,6 +473,15 @@ SIZES = [
     ("t5", "v1.1-large", {}, 783_150_080, "google/t5-v1_1-large"),
     ("oscar", "base", {}, oscar(768, 12), "official oscar/modeling/modeling_bert.py; no count in the paper"),
     ("oscar", "large", {}, oscar(1024, 24), "as base"),
+    *[
+        ("unified-io", preset, {}, unified_io(*sizes), "official uio/configs.py; paper, table 2, in its own test")
+        for preset, sizes in (
+            ("small", (512, 8, 6, 1024)),
+            ("base", (768, 12, 12, 2048)),
+            ("large", (1024, 24, 16, 2816)),
+            ("xl", (2048, 24, 32, 5120)),
+        )
+    ],
     (
         "uc2",
         "base",
@@ -509,7 +532,7 @@ SIZES = [
         "vl-t5",
         "base",
         {},
-        222_903_552 + 72 * 768 + linear(2048, 768) + linear(5, 768) + 2 * 768,
+        222_903_552 + 72 * 768 + linear(2048, 768) + linear(5, 768) + 3 * 768,
         "google-t5/t5-base with 32,200 tokens, and official VisualEmbedding for one picture",
     ),
     (
