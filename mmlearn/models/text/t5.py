@@ -9,7 +9,6 @@ in the official code only where the text goes on. Hidden spans may lie anywhere;
 the text, and in a short text there is no other. ``tiny`` is ours.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ from mmlearn.generation.decoding import greedy
 from mmlearn.layers import Attention, TransformerBlock, TransformerConfig
 from mmlearn.layers.activations import ACTIVATIONS
 from mmlearn.layers.embeddings import look_up
+from mmlearn.layers.positions import logarithmic_bucket
 from mmlearn.models.text.writing import generate_from, source_texts
 from mmlearn.objectives import shifted_right, span_denoising
 
@@ -111,20 +111,6 @@ class T5Block(TransformerBlock):
         self.mlp = T5MLP(config)
         self.mlp_norm = nn.RMSNorm(config.width, config.norm_epsilon)
         self.dropout = nn.Dropout(config.dropout)
-
-
-def logarithmic_bucket(distance: Int[Tensor, "*n"], buckets: int, max_distance: int) -> Int[Tensor, "*n"]:
-    r"""The bucket of a distance: half of them are for one distance each, the others grow as its logarithm.
-
-    .. math:: \mathrm{bucket}(n) = \frac{B}{2} + \left\lfloor \frac{B}{2} \cdot
-       \frac{\ln (2n / B)}{\ln (2m / B)} \right\rfloor \quad \text{for } n \ge B/2
-
-    From ``max_distance`` m on all share the last one. Source: Raffel et al. 2020, section 2.1.
-    """
-    exact = buckets // 2
-    growth = torch.log(distance.clamp(min=1) / exact) / math.log(max_distance / exact)
-    far = (exact + (growth * (buckets - exact)).long()).clamp(max=buckets - 1)
-    return torch.where(distance < exact, distance, far)
 
 
 def distance_buckets(
