@@ -35,10 +35,14 @@ def send_to_experts(
     Each expert computes the tokens that chose it, and no others. Padding goes to none, and is 0.
     Source: official code, ``vmoe/nn/routing.py``.
     """
-    y = torch.zeros_like(tokens)
-    for i, expert in enumerate(experts):
-        token, rank = ((choice == i) & real[:, None]).nonzero(as_tuple=True)  # those that chose this expert
-        y = y.index_add(0, token, (weight[token, rank, None] * expert(tokens[token])).to(y))
+    y, e, k = torch.zeros_like(tokens), len(experts), choice.shape[1]
+    chosen = choice.masked_fill(~real[:, None], e).flatten()  # (n k,)
+    order = chosen.argsort(stable=True)  # choices by expert; those of padding are last
+    # How many each expert has. A GPU is waited for here, once, and not at each expert.
+    counts = (chosen == torch.arange(e + 1, device=chosen.device)[:, None]).sum(1).tolist()
+    for expert, one in zip(experts, order.split(counts)):
+        token = one // k
+        y = y.index_add(0, token, (weight.flatten()[one, None] * expert(tokens[token])).to(y))
     return y
 
 
