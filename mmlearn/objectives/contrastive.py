@@ -70,11 +70,11 @@ def binding_loss(
     # Absent rows stay in the matrix and weigh nothing, because to take them out would wait for a GPU. Their logits are
     # low and finite: 0 times -inf is NaN.
     logits = logits.masked_fill(~both, torch.finfo(logits.dtype).min / 2)
-    total = logits.new_zeros(())
-    for one_way, target in ((logits, fits), (logits.T, fits.T)):
-        share = target.to(logits.dtype) / target.sum(1, keepdim=True).clamp(min=1)
-        total = total + F.cross_entropy(one_way, share, reduction="sum")
-    return total / (2 * present.sum().clamp(min=1))
+    losses = []
+    for one_way, fit in ((logits, fits), (logits.T, fits.T)):
+        target = fit.to(logits.dtype) / fit.sum(1, keepdim=True).clamp(min=1)
+        losses.append(F.cross_entropy(one_way, target, reduction="sum"))
+    return torch.stack(losses).sum() / (2 * present.sum().clamp(min=1))
 
 
 def pair_cross_entropy(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import MLP, TransformerBlock
 from mmlearn.objectives.experts import top_experts
+from mmlearn.tensor_checks import has_values
 
 
 class Routing(NamedTuple):
@@ -38,9 +39,10 @@ def send_to_experts(
     y, e, k = torch.zeros_like(tokens), len(experts), choice.shape[1]
     chosen = choice.masked_fill(~real[:, None], e).flatten()  # (n k,)
     order = chosen.argsort(stable=True)  # choices by expert; those of padding are last
-    # How many each expert has. A GPU is waited for here, once, and not at each expert.
-    counts = (chosen == torch.arange(e + 1, device=chosen.device)[:, None]).sum(1).tolist()
-    for expert, one in zip(experts, order.split(counts)):
+    counts = [len(order) // e] * e  # where only the cost is counted, and nothing is chosen
+    if has_values(chosen):  # waits for a GPU, so once for all experts
+        counts = (chosen == torch.arange(e, device=chosen.device)[:, None]).sum(1).tolist()
+    for expert, one in zip(experts, order[: sum(counts)].split(counts)):
         token = one // k
         y = y.index_add(0, token, (weight.flatten()[one, None] * expert(tokens[token])).to(y))
     return y
