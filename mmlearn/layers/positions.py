@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-def sinusoidal_positions(length: int, width: int) -> Float[Tensor, "length width"]:
+def sinusoidal_positions(length: int, width: int, device: torch.device | None = None) -> Float[Tensor, "length width"]:
     r"""Positions that need no learning: a clock hand for every pair of features.
 
     .. math:: PE_{(pos, 2i)} = \sin(pos / 10000^{2i/d}), \quad PE_{(pos, 2i+1)} = \cos(pos / 10000^{2i/d})
@@ -17,7 +17,8 @@ def sinusoidal_positions(length: int, width: int) -> Float[Tensor, "length width
     """
     if width % 2:
         raise ValueError(f"Sines and cosines come in pairs: width must be even, got {width}.")
-    angle = torch.arange(length)[:, None] / 10_000 ** (torch.arange(0, width, 2) / width)
+    rate = 10_000 ** (torch.arange(0, width, 2, device=device) / width)
+    angle = torch.arange(length, device=device)[:, None] / rate  # (length, half)
     return rearrange([angle.sin(), angle.cos()], "pair length half -> length (half pair)")
 
 

@@ -114,14 +114,14 @@ class T5Block(TransformerBlock):
 
 
 def distance_buckets(
-    queries: int, keys: int, buckets: int, max_distance: int, causal: bool
+    queries: int, keys: int, buckets: int, max_distance: int, causal: bool, device: torch.device | None = None
 ) -> Int[Tensor, "queries keys"]:
     """The :func:`logarithmic_bucket` of the distance from each query to each key.
 
     The last query stands at the last key. Where queries also see later keys, those have half of all buckets. Source:
     official code, ``_relative_position_bucket``.
     """
-    position = torch.arange(keys)
+    position = torch.arange(keys, device=device)
     distance = position[keys - queries :, None] - position  # (queries, keys); above 0: the key is before the query
     if causal:
         return logarithmic_bucket(distance.clamp(min=0), buckets, max_distance)
@@ -142,7 +142,7 @@ class T5Stack(nn.Module):
 
     def position_bias(self, queries: int, keys: int) -> Float[Tensor, "1 h q n"]:
         """The bias of each distance in each head; the last query stands at the last key."""
-        buckets = distance_buckets(queries, keys, *self.buckets).to(self.relative_bias.weight.device)
+        buckets = distance_buckets(queries, keys, *self.buckets, self.relative_bias.weight.device)
         return rearrange(self.relative_bias(buckets), "q n h -> 1 h q n")
 
     def forward(
