@@ -100,17 +100,23 @@ def cached(model: nn.Module, read: ScoreNext, mask: Bool[Tensor, "b start"]) -> 
 def continue_prompts(
     model: nn.Module,
     read: ScoreNext,
-    start_token: int,
+    start_token: int | None,
     prompt: Int[Tensor, "b prompt"],
     prompt_mask: Bool[Tensor, "b prompt"] | None,
     decode: Callable[..., Tensor],
     max_length: int,
     **ids: int,
 ) -> Int[Tensor, "b t"]:
-    """The prompts and what is written behind them, up to ``max_length`` tokens in all, without the start token."""
-    start, mask = start_prompts(start_token, prompt, prompt_mask)
+    """The prompts and what is written behind them, up to ``max_length`` tokens in all, without the start token.
+
+    Without a ``start_token`` texts begin with their prompts. Errors as of :mod:`mmlearn.generation.decoding`.
+    """
+    if start_token is None:
+        start, mask = prompt, torch.ones_like(prompt, dtype=torch.bool) if prompt_mask is None else prompt_mask
+    else:
+        start, mask = start_prompts(start_token, prompt, prompt_mask)
     with cached(model, read, mask) as next_logits:
-        written = decode(next_logits, start, max_length=max_length + 1, **ids)
+        written = decode(next_logits, start, max_length=max_length + start.shape[1] - prompt.shape[1], **ids)
     return torch.cat([prompt, written[:, start.shape[1] :]], dim=1)
 
 
