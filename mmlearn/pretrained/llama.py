@@ -11,17 +11,16 @@ SCALINGS = ("default", "linear", "llama3")
 
 
 def config(published: dict[str, Any], names: set[str]) -> LlamaConfig:
-    """Our configuration for a published ``config.json``; the file tells whether there is a language head of its own."""
-    return language_model(Settings(published, "config.json"), names)
+    """Our configuration for a published ``config.json``."""
+    return language_model(Settings(published, "config.json"))
 
 
-def language_model(whole: Settings, names: set[str], **more: Any) -> LlamaConfig:
+def language_model(whole: Settings, **more: Any) -> LlamaConfig:
     """The same of a language model that is a part of a published model; ``more`` are settings of Mistral and Qwen2."""
     whole.refuse("attention_bias", True)
     whole.refuse("mlp_bias", True)
-    heads, end = whole.get("num_attention_heads", 32), whole.values.get("eos_token_id", 2)
+    heads, end = whole.get("num_attention_heads", 32), whole.get("eos_token_id", 2)
     pad = whole.optional("pad_token_id", None)
-    end = whole.get("eos_token_id", 2)
     return LlamaConfig(
         vocab_size=whole.get("vocab_size", 32_000),
         max_length=whole.get("max_position_embeddings", 2048),

@@ -13,7 +13,7 @@ DEFAULTS = dict(num_key_value_heads=8, intermediate_size=14_336, max_position_em
 def config(published: dict[str, Any], names: set[str]) -> LlamaConfig:
     """Our configuration for a published ``config.json``. The numbers are defaults of that format."""
     whole = Settings(DEFAULTS | published, "config.json")
-    return llama.language_model(whole, names, window=whole.optional("sliding_window", 4096))
+    return llama.language_model(whole, window=whole.optional("sliding_window", 4096))
 
 
 FAMILY = Family(build=Llama, config=config, renames=llama.renames(), packed={}, ignored=llama.IGNORED)

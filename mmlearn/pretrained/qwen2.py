@@ -17,7 +17,7 @@ def config(published: dict[str, Any], names: set[str]) -> LlamaConfig:
     """Our configuration for a published ``config.json``. The numbers are defaults of that format."""
     whole = Settings(DEFAULTS | published | dict(bos_token_id=None), "config.json")
     whole.refuse("use_sliding_window", True)
-    return llama.language_model(whole, names, qkv_bias=True)
+    return llama.language_model(whole, qkv_bias=True)
 
 
 FAMILY = Family(build=Llama, config=config, renames=llama.renames(), packed={}, ignored=llama.IGNORED)
