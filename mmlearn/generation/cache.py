@@ -24,7 +24,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from mmlearn.generation.decoding import NextLogits
+from mmlearn.generation.decoding import EndToken, NextLogits
 from mmlearn.layers import Attention
 
 
@@ -105,7 +105,7 @@ def continue_prompts(
     prompt_mask: Bool[Tensor, "b prompt"] | None,
     decode: Callable[..., Tensor],
     max_length: int,
-    **ids: int,
+    **how: EndToken,
 ) -> Int[Tensor, "b t"]:
     """The prompts and what is written behind them, up to ``max_length`` tokens in all, without the start token.
 
@@ -116,7 +116,7 @@ def continue_prompts(
     else:
         start, mask = start_prompts(start_token, prompt, prompt_mask)
     with cached(model, read, mask) as next_logits:
-        written = decode(next_logits, start, max_length=max_length + start.shape[1] - prompt.shape[1], **ids)
+        written = decode(next_logits, start, max_length=max_length + start.shape[1] - prompt.shape[1], **how)
     return torch.cat([prompt, written[:, start.shape[1] :]], dim=1)
 
 

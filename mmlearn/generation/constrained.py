@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+EndToken = int | Sequence[int]  # or several, each of which ends a text
 Allowed = Callable[[tuple[int, ...]], Collection[int]]
 Limit = Callable[[Float[Tensor, "n v"], Int[Tensor, "n t"], Bool[Tensor, "n"]], Float[Tensor, "n v"]]
 
@@ -89,7 +90,11 @@ def timestamped(text: Collection[int], times: range, end_token: int, first_withi
 
 
 def limits(
-    begun: int, end_token: int, allowed: Allowed | None = None, min_new_tokens: int = 0, no_repeat_ngram_size: int = 0
+    begun: int,
+    end_token: EndToken,
+    allowed: Allowed | None = None,
+    min_new_tokens: int = 0,
+    no_repeat_ngram_size: int = 0,
 ) -> Limit:
     """A function from scores (n, v), tokens (n, t) of which ``begun`` are start, and which rows are done, to scores.
 
@@ -106,7 +111,7 @@ def limits(
         if min_new_tokens or no_repeat_ngram_size:
             barred = repeating(tokens, no_repeat_ngram_size, scores.shape[-1])  # (n, v)
             if tokens.shape[1] - begun < min_new_tokens:
-                barred[:, end_token] = True
+                barred[:, [end_token] if isinstance(end_token, int) else [*end_token]] = True
             forced = scores.isfinite().sum(-1) == 1
             scores = scores.masked_fill(barred & ~(done | forced)[:, None], -torch.inf)
         return scores if allowed is None else mask_disallowed(scores, tokens, begun, done, allowed)

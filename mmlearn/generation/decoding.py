@@ -2,7 +2,9 @@
 
 Each function asks ``next_logits``, a function from the tokens so far (n, t) to scores of the next one (n, v). It knows
 no model. ``start`` (b, t) holds what the texts begin with, padded at the left. A text goes on until ``end_token``,
-which is part of it, or until it has ``max_length`` tokens with the start; behind the end stands ``pad_token``.
+which is part of it, or until it has ``max_length`` tokens with the start; behind the end stands ``pad_token``. Where a
+model has several end tokens, each of them ends a text. A start may hold an end token only where it has ``turns``, as a
+chat has.
 
 ``allowed`` narrows what may be written. No text ends before it has ``min_new_tokens`` behind its start, and no n-gram
 of ``no_repeat_ngram_size`` tokens is in it twice (:mod:`mmlearn.generation.constrained`). All raise ``ValueError`` for
@@ -15,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmlearn.generation.constrained import Allowed, Limit, limits
+from mmlearn.generation.constrained import Allowed, EndToken, Limit, limits
 
 NextLogits = Callable[[Int[Tensor, "n t"]], Float[Tensor, "n v"]]
 
@@ -24,25 +26,27 @@ def greedy(
     next_logits: NextLogits,
     start: Int[Tensor, "b t"],
     *,
-    end_token: int,
+    end_token: EndToken,
     max_length: int,
     pad_token: int = 0,
+    turns: bool = False,
     allowed: Allowed | None = None,
     min_new_tokens: int = 0,
     no_repeat_ngram_size: int = 0,
 ) -> Int[Tensor, "b length"]:
     r"""Take the likeliest token, again and again, :math:`y_t = \arg\max_y p(y \mid y_{<t})`."""
     limit = limits(start.shape[1], end_token, allowed, min_new_tokens, no_repeat_ngram_size)
-    return _extend(next_logits, lambda logits: logits.argmax(-1), start, end_token, max_length, pad_token, limit)
+    return _extend(next_logits, lambda logits: logits.argmax(-1), start, end_token, max_length, pad_token, turns, limit)
 
 
 def sample(
     next_logits: NextLogits,
     start: Int[Tensor, "b t"],
     *,
-    end_token: int,
+    end_token: EndToken,
     max_length: int,
     pad_token: int = 0,
+    turns: bool = False,
     allowed: Allowed | None = None,
     min_new_tokens: int = 0,
     no_repeat_ngram_size: int = 0,
@@ -60,7 +64,7 @@ def sample(
         odds = sampling_probabilities(logits, **settings).to(generator.device)
         return torch.multinomial(odds, 1, generator=generator)[:, 0].to(logits.device)
 
-    return _extend(next_logits, draw, start, end_token, max_length, pad_token, limit)
+    return _extend(next_logits, draw, start, end_token, max_length, pad_token, turns, limit)
 
 
 def sampling_probabilities(
@@ -96,9 +100,10 @@ def beam_search(
     next_logits: NextLogits,
     start: Int[Tensor, "b t"],
     *,
-    end_token: int,
+    end_token: EndToken,
     max_length: int,
     pad_token: int = 0,
+    turns: bool = False,
     allowed: Allowed | None = None,
     min_new_tokens: int = 0,
     no_repeat_ngram_size: int = 0,
@@ -118,7 +123,7 @@ def beam_search(
     """
     if beams < 1:
         raise ValueError(f"A search needs at least one beam, got {beams}.")
-    _check_start(start, end_token, max_length, pad_token)
+    _check_start(start, end_token, max_length, pad_token, turns)
     (b, begun), device = start.shape, start.device
     limit = limits(begun, end_token, allowed, min_new_tokens, no_repeat_ngram_size)
     tokens = start.repeat_interleave(beams, dim=0)  # (b · beams, t)
@@ -144,17 +149,25 @@ def beam_search(
         step = limit(step, tokens, dead)
         total = score[:, :, None] + step.unflatten(0, (b, beams))  # (b, beams, v)
         _check_open(total.flatten(1), tokens[::beams], best_value > -torch.inf)
-        # Each beam has one way to end, so that of twice as many at least ``beams`` go on.
-        high, index = total.flatten(1).topk(min(2 * beams, beams * v))
+        # Each beam has as many ways to end as there are end tokens, so that of these at least ``beams`` go on.
+        ways = 1 if isinstance(end_token, int) else len(end_token)
+        high, index = total.flatten(1).topk(min((1 + ways) * beams, beams * v))
         row = index // v + torch.arange(b, device=device)[:, None] * beams
-        longer = torch.cat([tokens[row], (index % v)[..., None]], dim=-1)  # (b, 2 · beams, t + 1)
-        ends, written = index % v == end_token, longer.shape[-1] - begun
+        longer = torch.cat([tokens[row], (index % v)[..., None]], dim=-1)  # (b, (1 + ways) · beams, t + 1)
+        ends, written = is_end(index % v, end_token), longer.shape[-1] - begun
         remember(longer[:, :beams], (high / written**length_penalty).masked_fill(~ends, -torch.inf)[:, :beams])
         score, order = high.masked_fill(ends, -torch.inf).topk(beams)
         tokens = longer.gather(1, order[..., None].expand(-1, -1, longer.shape[-1])).flatten(0, 1)
     if tokens.shape[1] == max_length:  # what has not ended competes as it is
         remember(tokens.unflatten(0, (b, beams)), score / (max_length - begun) ** length_penalty)
     return best[:, : int(length.max())] if b else start
+
+
+def is_end(tokens: Int[Tensor, "..."], end_token: EndToken) -> Bool[Tensor, "..."]:
+    """Which of these tokens end a text."""
+    if isinstance(end_token, int):
+        return tokens == end_token
+    return torch.isin(tokens, torch.tensor(end_token, device=tokens.device))
 
 
 def _can_improve(
@@ -169,20 +182,21 @@ def _extend(
     next_logits: NextLogits,
     choose: Callable[[Float[Tensor, "n v"]], Int[Tensor, "n"]],
     tokens: Int[Tensor, "n t"],
-    end_token: int,
+    end_token: EndToken,
     max_length: int,
     pad_token: int,
+    turns: bool,
     limit: Limit,
 ) -> Int[Tensor, "n length"]:
     """Add the chosen token to each text until all have ended."""
-    _check_start(tokens, end_token, max_length, pad_token)
+    _check_start(tokens, end_token, max_length, pad_token, turns)
     done = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
     while tokens.shape[1] < max_length and not done.all():
         logits = limit(_ask(next_logits, tokens, done), tokens, done)
         _check_open(logits, tokens, done)
         token = choose(logits).masked_fill(done, pad_token)
         tokens = torch.cat([tokens, token[:, None]], dim=1)
-        done |= token == end_token
+        done |= is_end(token, end_token)
     return tokens
 
 
@@ -208,7 +222,7 @@ def _check_open(logits: Float[Tensor, "n v"], tokens: Int[Tensor, "n t"], done: 
         )
 
 
-def _check_start(start: Int[Tensor, "b t"], end_token: int, max_length: int, pad_token: int) -> None:
+def _check_start(start: Int[Tensor, "b t"], end_token: EndToken, max_length: int, pad_token: int, turns: bool) -> None:
     t = start.shape[1]
     if not t:
         raise ValueError("The start is empty: a text begins with at least one token, such as a start token.")
@@ -217,9 +231,11 @@ def _check_start(start: Int[Tensor, "b t"], end_token: int, max_length: int, pad
             f"max_length {max_length} counts the {t} tokens of the start too, and leaves none to be written; raise it, "
             "or shorten the start."
         )
-    ordinary = (start != end_token) & (start != pad_token)  # before them some models begin with the end token
-    if (early := (start == end_token) & (ordinary.cumsum(1) > 0)).any():
+    if turns:
+        return
+    ends = is_end(start, end_token)
+    ordinary = ~ends & (start != pad_token)  # before them some models begin with the end token
+    if (early := ends & (ordinary.cumsum(1) > 0)).any():
         row, column = early.nonzero()[0].tolist()
-        raise ValueError(
-            f"Row {row} of the start has its end token, {end_token}, at position {column}: cut it off there."
-        )
+        token = int(start[row, column])
+        raise ValueError(f"Row {row} of the start has its end token, {token}, at position {column}: cut it off there.")

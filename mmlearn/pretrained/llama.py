@@ -19,14 +19,16 @@ def language_model(whole: Settings, **more: Any) -> LlamaConfig:
     """The same of a language model that is a part of a published model; ``more`` are settings of Mistral and Qwen2."""
     whole.refuse("attention_bias", True)
     whole.refuse("mlp_bias", True)
-    heads, end = whole.get("num_attention_heads", 32), whole.get("eos_token_id", 2)
-    pad = whole.optional("pad_token_id", None)
+    heads, pad = whole.get("num_attention_heads", 32), whole.optional("pad_token_id", None)
+    end, *more_ends = end_tokens(whole)
     return LlamaConfig(
         vocab_size=whole.get("vocab_size", 32_000),
         max_length=whole.get("max_position_embeddings", 2048),
         start_token=whole.optional("bos_token_id", 1),
         end_token=end,
+        more_end_tokens=tuple(more_ends),
         pad_token=end if pad is None else pad,
+        pad_learns=pad is None,
         width=whole.get("hidden_size", 4096),
         depth=whole.get("num_hidden_layers", 32),
         num_heads=heads,
@@ -40,6 +42,16 @@ def language_model(whole: Settings, **more: Any) -> LlamaConfig:
         rotary=rotary(whole),
         **more,
     )
+
+
+def end_tokens(whole: Settings) -> list[int]:
+    """One end token, or several, as of a model that chats."""
+    said = whole.values.get("eos_token_id", 2)
+    if not isinstance(said, list):
+        return [whole.get("eos_token_id", 2)]
+    if not said:
+        raise ValueError(f"eos_token_id in {whole.where} is an empty list, and something has to end a text.")
+    return [Settings({"eos_token_id": token}, whole.where).get("eos_token_id", 2) for token in said]
 
 
 def rotary(whole: Settings) -> RotaryConfig:
@@ -87,5 +99,6 @@ def renames(theirs: str = r"^(?:model\.)?", ours: str = "") -> Renames:
 
 
 IGNORED = (r"\.rotary_emb\.inv_freq$",)  # which older files hold
+TIED = {"language_head.weight": "embedding.weight"}
 
-FAMILY = Family(build=Llama, config=config, renames=renames(), packed={}, ignored=IGNORED)
+FAMILY = Family(build=Llama, config=config, renames=renames(), packed={}, ignored=IGNORED, tied=TIED)

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,7 +30,8 @@ class Family:
     that gives them for all the names of a file. ``packed`` maps the beginning of a renamed tensor, a regular
     expression, to the several of ours that it holds, stacked along their first axis. ``ignored`` are tensors that can
     be derived from others, ``fresh`` tensors of ours that files lack, such as counts of steps, which begin at 0.
-    ``transposed`` are patterns of matrices that are stored the other way round.
+    ``transposed`` are patterns of matrices that are stored the other way round. ``tied`` are names of ours that a file
+    may hold although the model has none, because the settings say that the other name is this tensor as well.
     """
 
     build: Callable[[Config], nn.Module]
@@ -40,6 +41,7 @@ class Family:
     ignored: tuple[str, ...]
     fresh: tuple[str, ...] = ()
     transposed: tuple[str, ...] = ()
+    tied: dict[str, str] = field(default_factory=dict)
 
 
 def load_pretrained(path_or_hub_id: str | Path) -> nn.Module:
@@ -70,6 +72,14 @@ def load_pretrained(path_or_hub_id: str | Path) -> nn.Module:
         ) from error
     renames = family.renames(set(tensors)) if callable(family.renames) else family.renames
     renamed = rename(renames, tensors, folder, family.packed, family.ignored, family.transposed)
+    for name, twin in family.tied.items():
+        if name in renamed and name not in model.state_dict():
+            published_name, tensor = renamed.pop(name)
+            if twin not in renamed or not torch.equal(tensor, renamed[twin][1]):
+                raise ValueError(
+                    f"{folder} contradicts itself: by tie_word_embeddings in config.json {published_name} is the token "
+                    "table once more, and it is another."
+                )
     _fill(model, renamed, folder, family.fresh)
     return model.eval()
 

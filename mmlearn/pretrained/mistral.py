@@ -16,4 +16,4 @@ def config(published: dict[str, Any], names: set[str]) -> LlamaConfig:
     return llama.language_model(whole, window=whole.optional("sliding_window", 4096))
 
 
-FAMILY = Family(build=Llama, config=config, renames=llama.renames(), packed={}, ignored=llama.IGNORED)
+FAMILY = Family(build=Llama, config=config, renames=llama.renames(), packed={}, ignored=llama.IGNORED, tied=llama.TIED)

@@ -17,7 +17,11 @@ def config(published: dict[str, Any], names: set[str]) -> LlamaConfig:
     """Our configuration for a published ``config.json``. The numbers are defaults of that format."""
     whole = Settings(DEFAULTS | published | dict(bos_token_id=None), "config.json")
     whole.refuse("use_sliding_window", True)
+    if set(whole.values.get("layer_types") or []) - {"full_attention"}:
+        raise ValueError(
+            f"layer_types in {whole.where} has other attention than full_attention, which is all there is."
+        )
     return llama.language_model(whole, qkv_bias=True)
 
 
-FAMILY = Family(build=Llama, config=config, renames=llama.renames(), packed={}, ignored=llama.IGNORED)
+FAMILY = Family(build=Llama, config=config, renames=llama.renames(), packed={}, ignored=llama.IGNORED, tied=llama.TIED)

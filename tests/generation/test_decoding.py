@@ -64,6 +64,27 @@ def test_enough_beams_find_the_best_of_all_texts(seed, length_penalty):
     assert trimmed(search(next_logits, torch.tensor([[3]]), **SETTINGS)[0]) == best
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_several_tokens_may_end_a_text(seed):
+    """Where END and 2 do, the best text is that of a language in which every text has one of both, at its end."""
+    next_logits, ends = language(seed=seed, impossible=252), {END, 2}
+    every = [[3, *body] for length in range(1, 5) for body in product(range(4), repeat=length)]
+    every = [text for text in every if not ends & {*text[1:-1]} and (text[-1] in ends or len(text) == 5)]
+    best = max(every, key=lambda text: log_probability(next_logits, text, [3]) / (len(text) - 1))
+    settings = SETTINGS | dict(end_token=(END, 2))
+    assert beam_search(next_logits, torch.tensor([[3]]), beams=256, **settings)[0, : len(best)].tolist() == best
+    written = greedy(next_logits, torch.tensor([[3]]), **settings)[0].tolist()
+    alone = trimmed(greedy(next_logits, torch.tensor([[3]]), **SETTINGS)[0])
+    assert written == alone[: alone.index(2) + 1] if 2 in alone else written == alone
+
+
+def test_turns_of_a_chat_may_have_ended():
+    next_logits, start = language(), torch.tensor([[3, END, 3]])
+    for decode in (greedy, beam_search):
+        refused("end token, 1, at position 1", decode, next_logits, start, **SETTINGS)
+        assert torch.equal(decode(next_logits, start, turns=True, **SETTINGS)[:, :3], start)
+
+
 def test_greedy_is_not_always_the_best():
     """Or else the test above would say nothing of a search."""
     found = 0

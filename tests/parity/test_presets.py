@@ -9,7 +9,7 @@ import transformers
 from mmlearn.recipes.discovery import find_recipe
 
 # How a published format, Transformers' configuration, our system and the preset of the same model are called. BLIP is
-# missing, because the default of its format is none of the published models.
+# missing, because the default of its format is none of the published models; so is Qwen2.
 SAME = {
     "albert": ("AlbertConfig", "albert", "xxlarge-v2"),
     "audio_spectrogram_transformer": ("ASTConfig", "ast", "base"),
@@ -28,7 +28,9 @@ SAME = {
     "git": ("GitConfig", "git", "base"),
     "gpt2": ("GPT2Config", "gpt2", "small"),
     "hubert": ("HubertConfig", "hubert", "base"),
+    "llama": ("LlamaConfig", "llama", "Llama-2-7B"),
     "lxmert": ("LxmertConfig", "lxmert", "base"),
+    "mistral": ("MistralConfig", "llama", "Mistral-7B-v0.1"),
     "roberta": ("RobertaConfig", "bert", "roberta-base"),
     "siglip": ("SiglipConfig", "siglip", "base-patch16-224"),
     "t5": ("T5Config", "t5", "small"),
@@ -53,6 +55,8 @@ DIFFERS = {  # the format's default is not the published model's
     "detr": {"attention_dropout", "auxiliary"},  # as in the official main.py
     "electra": {"generator", "generator_width", "generator_heads"},  # a file is one half
     "git": {"label_smoothing"},  # of which the format knows nothing
+    "llama": {"max_length", "norm_epsilon"},  # the first LLaMA's
+    "mistral": {"max_length", "norm_epsilon"},  # as in mistralai/Mistral-7B-v0.1
     "roberta": {"max_length", "token_types", "norm_epsilon"},
     "vilt": {"dropout", "attention_dropout", "pad_token"},
     "visual_bert": {"pad_token", "region_width"},
@@ -64,7 +68,7 @@ DIFFERS = {  # the format's default is not the published model's
 def settings(config, prefix=""):
     """All settings of a configuration by their paths; an MLP four times as wide as its blocks is the default.
 
-    So are one dropout for all, and a decoder as deep as the encoder.
+    So are one dropout for all, heads of keys for each of queries, and a decoder as deep as the encoder.
     """
     found = {}
     for name, value in vars(config).items():
@@ -72,6 +76,10 @@ def settings(config, prefix=""):
             found |= settings(value, f"{prefix}{name}.")
         elif name == "mlp_width":
             found[prefix + name] = value or 4 * config.width
+        elif name == "num_kv_heads":
+            found[prefix + name] = value or config.num_heads
+        elif name == "head_width":
+            found[prefix + name] = value or config.width // config.num_heads
         elif name == "attention_dropout":
             found[prefix + name] = config.dropout if value is None else value
         elif name == "decoder_depth" and hasattr(config, "depth"):

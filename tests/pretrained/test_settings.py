@@ -20,6 +20,7 @@ from published import (
     FLAVA,
     GPT2,
     IMAGE,
+    LLAMA,
     MAE,
     PERCEIVER,
     REGIONS,
@@ -68,11 +69,17 @@ from transformers import (
     GPT2LMHeadModel,
     HubertConfig,
     HubertForCTC,
+    LlamaConfig,
+    LlamaForCausalLM,
     LxmertConfig,
     LxmertForPreTraining,
+    MistralConfig,
+    MistralForCausalLM,
     PerceiverConfig,
     PerceiverForImageClassificationFourier,
     PerceiverForMaskedLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     RobertaConfig,
     RobertaForMaskedLM,
     SiglipConfig,
@@ -165,6 +172,7 @@ def detected(theirs, ours):
 
 
 def gpt2(theirs, ours):
+    """And Llama, Mistral and Qwen2."""
     out = theirs(input_ids=TOKENS, labels=TOKENS)
     return (out.logits, out.loss), (ours(TOKENS).token_logits, ours.loss(dict(tokens=TOKENS))["lm"])
 
@@ -410,6 +418,9 @@ CASES = {
     "electra, discriminator": (ElectraForPreTraining, ElectraConfig(embedding_size=12, **TEXT), detected),
     "roberta": (RobertaForMaskedLM, RobertaConfig(**TEXT | dict(max_position_embeddings=12)), masked),
     "gpt2": (GPT2LMHeadModel, GPT2Config(**GPT2), gpt2),
+    "llama": (LlamaForCausalLM, LlamaConfig(**LLAMA), gpt2),
+    "mistral": (MistralForCausalLM, MistralConfig(**LLAMA, sliding_window=3), gpt2),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config(**LLAMA, eos_token_id=2), gpt2),
     "bart": (BartForConditionalGeneration, BartConfig(**BART), repaired),
     "t5": (T5ForConditionalGeneration, T5Config(**T5), written),
     "vit": (ViTForImageClassification, ViTConfig(**IMAGE, num_labels=3), vit),
@@ -465,6 +476,9 @@ CASES = {
 KINDS = (
     "bert",
     "gpt2",
+    "llama",
+    "mistral",
+    "qwen2",
     "bart",
     "t5",
     "vit, pooled",
@@ -510,6 +524,12 @@ NOTHING = {
     "vit/pooler_*": "the file has no pooler",
     "clip/*_config.projection_dim": ELSEWHERE,
     "gpt2/pad_token_id": "padding is a token like others there",
+    "llama/pretraining_tp": "in float32 the order of a product changes nothing",
+    **dict.fromkeys(
+        [f"{case}/max_position_embeddings" for case in ("llama", "mistral", "qwen2")], "how long a text may become"
+    ),
+    "qwen2/max_window_layers": "windows are refused",
+    "qwen2/sliding_window": "use_sliding_window says that there is none",
     "gpt2/summary_*": ELSEWHERE,
     "electra*/summary_*": ELSEWHERE,
     "electra, discriminator/tie_word_embeddings": "it has no language head",
@@ -621,6 +641,9 @@ SKIPPED = {  # their other values are another architecture, or another form of w
     *("stage_names", "out_features", "out_indices"),  # which blocks a detector reads, under derived names
 }
 
+LINEAR_ROPE = dict(rope_type="linear", rope_theta=1e4, factor=2.0)
+LLAMA3_ROPE = dict(rope_type="llama3", rope_theta=9.0, factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0)
+LLAMA3_ROPE |= dict(original_max_position_embeddings=8)
 # Key → other values. Other keys: the opposite, one more, or twice as much.
 OTHER = {
     "hidden_act": ("relu", "silu"),
@@ -653,6 +676,17 @@ OTHER = {
     "architectures": (["Other"],),
     "transformers_version": ("4.0.0",),
     "depths": ([2, 1],),
+    "layer_types": (["sliding_attention"], ["full_attention"]),
+    "rope_parameters": (
+        LINEAR_ROPE,
+        LLAMA3_ROPE,
+        dict(rope_type="dynamic", rope_theta=1e4, factor=2.0),
+        dict(rope_type="default", rope_theta=50.0),
+    ),
+    "num_key_value_heads": (2, None),
+    "head_dim": (4,),
+    "rms_norm_eps": (0.1,),
+    "sliding_window": (2, None),
     "dense_act_fn": ("silu",),
     "relative_attention_max_distance": (4,),
     "patch_stride": ([2, 2],),

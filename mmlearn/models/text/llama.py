@@ -39,7 +39,9 @@ class LlamaConfig(TransformerConfig):
     max_length: int = 4096  # tokens
     start_token: int | None = 1  # begins a text; None: nothing does
     end_token: int = 2  # ends a text
+    more_end_tokens: tuple[int, ...] = ()  # which do so as well, such as that of a turn in a chat
     pad_token: int = 2  # after the end
+    pad_learns: bool = True  # its vector, by being looked up
     width: int = 4096
     depth: int = 32
     num_heads: int = 32
@@ -195,14 +197,14 @@ class Llama(nn.Module):
 
     def __init__(self, config: LlamaConfig):
         super().__init__()
-        if config.window is not None and not 0 < config.window <= config.max_length:
-            raise ValueError(
-                f"window {config.window} is none of 1 to max_length, {config.max_length} tokens; None shows them all."
-            )
+        window, most = config.window, config.max_length
+        if window is not None and not 0 < window <= most:
+            raise ValueError(f"window {window} is none of 1 to max_length, {most} tokens; None shows them all.")
         self.config = config
         self.head_width = config.head_width or config.width // config.num_heads
         rotary_frequencies(self.head_width, config.rotary)  # refuses what is not built, before a text comes
         self.embedding = nn.Embedding(config.vocab_size, config.width)
+        self.embedding.padding_idx = None if config.pad_learns else config.pad_token
         self.blocks = nn.ModuleList(LlamaBlock(config) for _ in range(config.depth))
         self.norm = RMSNorm(config.width, config.norm_epsilon)
         self.language_head = None if config.tied else nn.Linear(config.width, config.vocab_size, bias=False)
@@ -260,7 +262,7 @@ class Llama(nn.Module):
         """Continuations of the ``prompt``, of up to ``max_length`` tokens with it and with the end token.
 
         A prompt has no start token and may be empty, (b, 0), if there is one; without it a single text is written.
-        Shorter ones are padded at their left, where ``prompt_mask`` is False.
+        Shorter ones are padded at their left, where ``prompt_mask`` is False. Earlier turns of a chat may have ended.
         """
         prompt = self.embedding.weight.new_zeros(1, 0, dtype=torch.long) if prompt is None else prompt
 
@@ -268,8 +270,9 @@ class Llama(nn.Module):
             states = self.read(self.embed(step.tokens), step.key_mask, real_positions(step.mask))
             return self.logits(states[:, -1])
 
-        ids = dict(end_token=self.config.end_token, pad_token=self.config.pad_token)
-        return continue_prompts(self, read, self.config.start_token, prompt, prompt_mask, decode, max_length, **ids)
+        config = self.config
+        how = dict(end_token=(config.end_token, *config.more_end_tokens), pad_token=config.pad_token, turns=True)
+        return continue_prompts(self, read, config.start_token, prompt, prompt_mask, decode, max_length, **how)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """The next token: cross-entropy of every real token but the first, from those before it.
