@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mmlearn.layers import Config
+from mmlearn.pretrained.memory import check_memory
 
 Renames = tuple[tuple[str, str], ...]
 
@@ -44,25 +45,39 @@ class Family:
     tied: dict[str, str] = field(default_factory=dict)
 
 
-def load_pretrained(path_or_hub_id: str | Path) -> nn.Module:
+def load_pretrained(path_or_hub_id: str | Path, dtype: torch.dtype = torch.float32) -> nn.Module:
     """The published model at this folder, or with this id on the Hugging Face hub, as one of our systems.
 
-    Returns it in evaluation mode and in float32. Every tensor must be used and every parameter filled.
+    Returns it in evaluation mode and in float32. Every tensor must be used and every parameter filled. With another
+    ``dtype``, such as ``torch.bfloat16``, tensors that the file has in it are not copied. They are mapped into memory:
+    it loads at once, reads from the file what it uses, and needs the file to stay as it is. What is learned does not
+    change the file.
 
     Raises ``FileNotFoundError`` where a folder or file is missing; ``ValueError`` for pickled or damaged weights, an
-    unknown family, a configuration that we do not build, and tensors that are left over, missing or of another shape:
-    the message names them.
+    unknown family, a configuration that we do not build, tensors that are left over, missing or of another shape, and
+    a model that takes more memory than is free: the message names them.
     """
     folder = published_folder(path_or_hub_id)
     published = read_json(folder / "config.json")
     if published.get("model_type") == "mmlearn":
-        return build_own(published, _read_tensors(folder), folder)
-    kind, known = str(published.get("model_type")).replace("-", "_"), families()
-    if kind not in known:
-        got = f"model_type {published.get('model_type')!r}"
-        raise ValueError(f"{folder / 'config.json'} is of {got}; mmlearn loads {', '.join(known)}.")
+        return build_own(published, _read_tensors(folder), folder).to(dtype)
+    check_family(published, folder / "config.json")
+    return build_published(published, _read_tensors(folder), folder, dtype)
+
+
+def check_family(published: dict[str, Any], where: Path) -> None:
+    """``ValueError`` for a configuration of a family that is not built here."""
+    known = families()
+    if str(published.get("model_type")).replace("-", "_") not in known:
+        raise ValueError(f"{where} is of model_type {published.get('model_type')!r}; mmlearn loads {', '.join(known)}.")
+
+
+def build_published(
+    published: dict[str, Any], tensors: dict[str, Tensor], folder: Path, dtype: torch.dtype = torch.float32
+) -> nn.Module:
+    """The model of a published configuration, filled with these tensors. Errors as of :func:`load_pretrained`."""
+    kind = str(published.get("model_type")).replace("-", "_")
     family: Family = import_module(f"mmlearn.pretrained.{kind}").FAMILY
-    tensors = _read_tensors(folder)
     try:
         with torch.device("meta"):
             model = family.build(family.config(published, set(tensors)))
@@ -72,15 +87,8 @@ def load_pretrained(path_or_hub_id: str | Path) -> nn.Module:
         ) from error
     renames = family.renames(set(tensors)) if callable(family.renames) else family.renames
     renamed = rename(renames, tensors, folder, family.packed, family.ignored, family.transposed)
-    for name, twin in family.tied.items():
-        if name in renamed and name not in model.state_dict():
-            published_name, tensor = renamed.pop(name)
-            if twin not in renamed or not torch.equal(tensor, renamed[twin][1]):
-                raise ValueError(
-                    f"{folder} contradicts itself: by tie_word_embeddings in config.json {published_name} is the token "
-                    "table once more, and it is another."
-                )
-    _fill(model, renamed, folder, family.fresh)
+    _drop_twins(family.tied, renamed, model, folder)
+    _fill(model, renamed, folder, family.fresh, dtype)
     return model.eval()
 
 
@@ -222,7 +230,25 @@ def rename(
     return renamed
 
 
-def _fill(model: nn.Module, tensors: dict[str, tuple[str, Tensor]], folder: Path, fresh: tuple[str, ...] = ()) -> None:
+def _drop_twins(tied: dict[str, str], tensors: dict[str, tuple[str, Tensor]], model: nn.Module, folder: Path) -> None:
+    """Leave out what is another of the tensors once more. ``ValueError`` where it is not."""
+    for name, twin in tied.items():
+        if name in tensors and name not in model.state_dict():
+            published, tensor = tensors.pop(name)
+            if twin not in tensors or not torch.equal(tensor, tensors[twin][1]):
+                raise ValueError(
+                    f"{folder} contradicts itself: by tie_word_embeddings in config.json {published} is the token "
+                    "table once more, and it is another."
+                )
+
+
+def _fill(
+    model: nn.Module,
+    tensors: dict[str, tuple[str, Tensor]],
+    folder: Path,
+    fresh: tuple[str, ...] = (),
+    dtype: torch.dtype = torch.float32,
+) -> None:
     wanted = model.state_dict()
     problems = []
     if unused := sorted(published for ours, (published, _) in tensors.items() if ours not in wanted):
@@ -241,10 +267,16 @@ def _fill(model: nn.Module, tensors: dict[str, tuple[str, Tensor]], folder: Path
         if tensor.is_floating_point() != wanted[ours].is_floating_point():
             unfit.append(f"{published} is {tensor.dtype}, and {ours} is {wanted[ours].dtype}")
             continue
-        state[ours] = tensor.reshape(shape).to(wanted[ours].dtype).clone()
+        state[ours] = tensor.reshape(shape)
     problems += unfit[:2] + ([f"{len(unfit) - 2} more do not fit either"] if len(unfit) > 2 else [])
     if problems:
         raise ValueError(f"{folder} does not fit: " + "; ".join(problems) + ".")
+    mapped = dtype != torch.float32
+    if not any(tensor.is_meta for tensor in state.values()):
+        check_memory(state.values(), dtype, mapped, str(folder))
+    for name, tensor in state.items():
+        kept = tensor.to(dtype if tensor.is_floating_point() else wanted[name].dtype)
+        state[name] = kept.contiguous() if mapped else kept.clone() if kept is tensor else kept
     state |= {name: torch.zeros_like(wanted[name], device="cpu") for name in fresh if name not in state}
     model.load_state_dict(state, assign=True)
 

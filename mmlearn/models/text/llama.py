@@ -271,7 +271,9 @@ class Llama(nn.Module):
             return self.logits(states[:, -1])
 
         config = self.config
-        how = dict(end_token=(config.end_token, *config.more_end_tokens), pad_token=config.pad_token, turns=True)
+        how: dict[str, Any] = dict(
+            end_token=(config.end_token, *config.more_end_tokens), pad_token=config.pad_token, turns=True
+        )
         return continue_prompts(self, read, config.start_token, prompt, prompt_mask, decode, max_length, **how)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
