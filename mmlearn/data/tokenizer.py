@@ -146,9 +146,15 @@ class Tokenizer:
 # What a published tokenizer may consist of, and how long a text of its own that it puts into others.
 PARTS = {
     *("Sequence", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Prepend", "Replace", "ByteLevel", "Metaspace", "BPE"),
-    *("TemplateProcessing", "ByteFallback", "Fuse", "Strip"),
+    *("TemplateProcessing", "ByteFallback", "Fuse", "Strip", "Digits", "Split"),
 }
 LONGEST = 64  # letters
+# Patterns by which Llama 3 and Qwen2 cut a text into words; no others are run, for one can take all time.
+QWEN2_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+LLAMA3_WORDS = QWEN2_WORDS.replace(r"\p{N}| ", r"\p{N}{1,3}| ")
+PATTERNS = {QWEN2_WORDS, LLAMA3_WORDS}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -177,6 +183,8 @@ def _special_tokens(path: Path) -> dict[str, int]:
 def _check_parts(part: Any, path: Path) -> None:
     """``ValueError`` for a part that can take all time or memory: a pattern to search for, or a long text to put in."""
     if isinstance(part, dict):
+        if part.keys() == {"Regex"} and part["Regex"] in PATTERNS:
+            return
         if "Regex" in part or part.get("type", "BPE") not in PARTS:
             what = "searches by a pattern" if "Regex" in part else f"has a part {str(part['type'])[:LONGEST]!r}"
             raise ValueError(f"{path} {what}, which mmlearn does not run; it knows {', '.join(sorted(PARTS))}.")

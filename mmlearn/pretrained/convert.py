@@ -21,10 +21,12 @@ from mmlearn.files import refuse_links, written_whole
 from mmlearn.pretrained.ctranslate2 import LAYOUT as CTRANSLATE2
 from mmlearn.pretrained.ctranslate2 import is_ctranslate2, read_ctranslate2
 from mmlearn.pretrained.extras import EXTRAS, read_extra
+from mmlearn.pretrained.gguf_convert import convert_gguf
 from mmlearn.pretrained.layouts import LAYOUTS, Layout, Tensors
 from mmlearn.pretrained.loading import build_own, rename
 
 WRITTEN = ("config.json", "model.safetensors", "tokenizer.json", "special_tokens.json")
+WRITTEN += ("tokenizer_config.json", "chat_template.jinja")  # of a GGUF
 MODEL_FILES = ("model.safetensors", "config.json", "*.safetensors*")  # a pickle may lie beside what it becomes
 
 
@@ -32,7 +34,8 @@ def convert(file: Path, folder: Path, force: bool = False) -> str:
     """Write what a released file holds to ``folder``, as a checkpoint of ours. Returns what was done, in one line.
 
     ``file`` is a pickle, CTranslate2's ``model.bin``, or the name of an extra (:mod:`mmlearn.pretrained.extras`). A
-    ``tokenizer.json`` that belongs to it is copied.
+    ``tokenizer.json`` that belongs to it is copied. A GGUF becomes a published checkpoint
+    (:func:`~mmlearn.pretrained.gguf_convert.convert_gguf`).
 
     Raises ``FileNotFoundError`` without the file; ``ValueError`` where the folder has links, or a model already, unless
     that is to be overwritten by ``force``, for a pickle that wants to run code, a damaged file, a layout that is not
@@ -42,6 +45,8 @@ def convert(file: Path, folder: Path, force: bool = False) -> str:
     there = [path.name for pattern in MODEL_FILES for path in sorted(folder.glob(pattern))]
     if there and not force:
         raise ValueError(f"{folder} holds a {there[0]} already; give another folder, or add --force.")
+    if file.suffix == ".gguf" or (file.is_file() and _begins(file) == b"GGUF"):
+        return convert_gguf(file, folder)
     published, tokenizer = _released(file)
     layout = _layout_of(published, file)
     left, twins, rest = [], {}, {}
@@ -91,6 +96,11 @@ def _released(file: Path) -> tuple[Tensors, bytes | None]:
             tensors = _plain_names(read_ctranslate2(content, file))
     beside = file.with_name("tokenizer.json")
     return tensors, beside.read_bytes() if beside.is_file() else None
+
+
+def _begins(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(4)
 
 
 def _read(file: Path) -> Any:

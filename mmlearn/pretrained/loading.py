@@ -82,9 +82,8 @@ def build_published(
         with torch.device("meta"):
             model = family.build(family.config(published, set(tensors)))
     except (ValueError, RuntimeError) as error:  # the latter for numbers that overflow
-        raise ValueError(
-            f"No model can be built from {folder / 'config.json'}: {' '.join(str(error).split())}"
-        ) from error
+        where = folder / "config.json" if folder.is_dir() else folder
+        raise ValueError(f"No model can be built from {where}: {' '.join(str(error).split())}") from error
     renames = family.renames(set(tensors)) if callable(family.renames) else family.renames
     renamed = rename(renames, tensors, folder, family.packed, family.ignored, family.transposed)
     _drop_twins(family.tied, renamed, model, folder)
