@@ -110,7 +110,7 @@ MAY = {
         "objectives",
         "pretrained.backbone",
     },
-    "pretrained": {"models", "layers", "suggestions", "recipes", "files", "data.packaged"},
+    "pretrained": {"models", "layers", "suggestions", "recipes", "files", "data.packaged", "data.tokenizer"},
     "data": {"suggestions", "user_folder", "files", "objectives", "layers.config"},
     "evaluation": {"data", "objectives", "generation.cache"},  # which pads prompts
     "visualization": {"evaluation", "data", "files", "escaping"},

@@ -146,7 +146,8 @@ class Tokenizer:
 # What a published tokenizer may consist of, and how long a text of its own that it puts into others.
 PARTS = {
     *("Sequence", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Prepend", "Replace", "ByteLevel", "Metaspace", "BPE"),
-    *("TemplateProcessing", "ByteFallback", "Fuse", "Strip", "Digits", "Split"),
+    *("TemplateProcessing", "ByteFallback", "Fuse", "Strip"),
+    *("Digits", "Split"),
 }
 LONGEST = 64  # letters
 # Patterns by which Llama 3 and Qwen2 cut a text into words; no others are run, for one can take all time.

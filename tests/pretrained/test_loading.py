@@ -103,6 +103,7 @@ from transformers import (
 )
 
 from mmlearn import load_pretrained
+from mmlearn.pretrained.memory import available_memory
 from mmlearn.recipes.discovery import find_recipe
 
 FAMILIES = {
@@ -727,3 +728,92 @@ def test_a_folder_of_ours_gives_what_no_file_holds(name, tmp_path):
     for (where, expected), (_, got) in zip(system.named_buffers(), again.named_buffers(), strict=True):
         assert torch.equal(got, expected), where
     assert not any(tensor.is_meta for tensor in [*again.buffers(), *again.parameters()])
+
+
+# Large ones.
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_in_bfloat16_it_is_mapped_from_its_file(folder, sharded):
+    half = lambda all: {name: value.bfloat16() for name, value in all.items()}  # noqa: E731
+    path = tensors(folder("llama"), half)
+    path = shard(path) if sharded else path
+    before = {file: file.read_bytes() for file in path.glob("*.safetensors")}
+    model, exact = load_pretrained(path, torch.bfloat16), load_pretrained(path)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    for (name, one), (_, two) in zip(exact.named_parameters(), model.named_parameters(), strict=True):
+        assert torch.equal(one, two.float()), name
+    tokens = torch.randint(30, (2, 8), generator=torch.Generator().manual_seed(0))
+    loss, expected = (each.loss({"tokens": tokens})["lm"] for each in (model, exact))
+    assert loss.item() == pytest.approx(expected.item(), rel=0.02)
+    loss.backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.sub_(parameter.grad)
+    assert {file: file.read_bytes() for file in path.glob("*.safetensors")} == before  # what is learned stays in memory
+
+
+def test_what_a_large_one_needs_is_said_before_it_begins(folder, monkeypatch):
+    monkeypatch.setattr("mmlearn.pretrained.memory.available_memory", lambda: 3_000)
+    path = tensors(folder("llama"), lambda all: {name: value.bfloat16() for name, value in all.items()})
+    refused(path, "numbers: as float32 they need 0.0 GiB, and 0.0 GiB are free", "take dtype=torch.bfloat16, in which")
+    load_pretrained(path, torch.bfloat16)  # it takes no memory of its own
+    with pytest.raises(ValueError, match=r"as float16 they need .* take dtype=torch.bfloat16"):
+        load_pretrained(path, torch.float16)
+    refused(folder("llama"), "free some, or take a smaller model")
+
+
+def test_the_memory_that_is_left(tmp_path, monkeypatch):
+    left = available_memory()
+    assert 2**20 < left < 2**50
+    for name, text in {
+        "memory.max": "3000000\n",
+        "memory.current": "1500000\n",
+        "memory.stat": "inactive_file 500000\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr("mmlearn.pretrained.memory.GROUP", tmp_path)
+    assert available_memory() == 2_000_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert available_memory() > 2_000_000
+
+
+def test_a_head_that_is_the_table_once_more(folder):
+    """As some tools save it, although the settings say so."""
+    path = settings(folder("llama"), tie_word_embeddings=True)
+    refused(
+        path, "by tie_word_embeddings in config.json lm_head.weight is the token table once more, and it is another"
+    )
+    tied = load_pretrained(
+        tensors(path, lambda all: all | {"lm_head.weight": all["model.embed_tokens.weight"].clone()})
+    )
+    assert tied.language_head is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}},
+            "rope_type 'yarn' in rope_parameters of config.json is",
+        ),
+        ({"rope_parameters": {"rope_type": "llama3"}}, "is of rope_type 'llama3' and has no factor"),
+        (
+            {"rope_parameters": None, "rope_scaling": {"type": "dynamic", "factor": 2.0}},
+            "rope_type 'dynamic' in rope_scaling",
+        ),
+        ({"attention_bias": True}, "attention_bias = True in config.json is not built here"),
+        ({"num_key_value_heads": 3}, "no multiple of num_kv_heads 3"),
+        ({"eos_token_id": []}, "eos_token_id in config.json is an empty list"),
+        ({"eos_token_id": [2, "x"]}, "eos_token_id in config.json should be like 2, not 'x'"),
+    ],
+)
+def test_llamas_that_are_not_built(folder, changes, says):
+    refused(settings(folder("llama"), **changes), says)
+
+
+def test_older_names_of_rotary_positions(folder):
+    older = {"rope_parameters": None, "rope_theta": 500.0, "rope_scaling": {"type": "linear", "factor": 2.0}}
+    rotary = load_pretrained(settings(folder("llama"), **older)).config.rotary
+    assert (rotary.base, rotary.scaling, rotary.factor) == (500.0, "linear", 2.0)
+    assert load_pretrained(settings(folder("llama"), eos_token_id=[2, 5])).config.more_end_tokens == (5,)

@@ -10,7 +10,6 @@ from testing_tools import close
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mmlearn import load_pretrained
-from mmlearn.data.chat import render_chat
 from mmlearn.data.tokenizer import PublishedTokenizer
 from mmlearn.pretrained.convert import convert
 
@@ -54,7 +53,9 @@ def perplexity(model, tokenizer, text):
 
 
 def answer(model, tokenizer, folder, question):
-    text = render_chat(folder, [dict(role="user", content=question)])
+    words = AutoTokenizer.from_pretrained(folder)
+    turn = [dict(role="user", content=question)]
+    text = words.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
     prompt = tokenizer.prompt(text)[None]
     written = model.generate(prompt, max_length=prompt.shape[1] + 24)
     return prompt, written, tokenizer.decode(written[0, prompt.shape[1] :])
@@ -77,8 +78,8 @@ def test_it_answers(model, tokenizer, folder):
 def test_transformers_computes_the_same(model, tokenizer, folder):
     theirs, words = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     messages = [dict(role="user", content="Name three animals, e.g. 12 otters  of the sea!")]
-    text = render_chat(folder, messages)
-    assert text == words.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    text = words.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert text.startswith("<|im_start|>system\nYou are a helpful AI assistant named SmolLM")
     tokens = tokenizer.prompt(text)[None]
     assert tokens[0].tolist() == words(text)["input_ids"]
     with torch.no_grad():
