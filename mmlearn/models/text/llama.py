@@ -6,7 +6,7 @@ and a value, so that the cache of a text is smaller (:class:`GroupedQueryAttenti
 (:class:`SwiGLU`).
 
 Papers: Touvron et al. 2023, "LLaMA: Open and Efficient Foundation Language Models"; Grattafiori et al. 2024, "The Llama
-3 Herd of Models"; Jiang et al. 2023, "Mistral 7B"; Yang et al. 2024, "Qwen2 Technical Report"; Ben Allal et al. 2025,
+3 Herd of Models"; Jiang et al. 2023, "Mistral 7B"; Yang et al. 2024, "Qwen2 Technical Report"; Allal et al. 2025,
 "SmolLM2". Official code: https://github.com/meta-llama/llama-models.
 
 Deviations: weights start with a deviation that depends on width and depth, as in :class:`~mmlearn.layers.Transformer`.
