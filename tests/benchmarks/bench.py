@@ -1,6 +1,7 @@
 """Step time beside Transformers on this CPU: ``make bench`` prints a table and keeps it in ``results/step_time.json``.
 
-Six systems, at two sizes, on one thread and on two; ``bench.py clip bert`` measures these alone, and keeps nothing.
+Seven systems, and one of them as it writes with a cache, at two sizes, on one thread and on two; ``bench.py clip bert``
+measures these alone, and keeps nothing.
 Both sides have the same shape, weights, batch, loss and optimiser (``twins.py``). Each is in a process of its own and
 they take steps in turn, so that a machine that slows down slows both. A ratio is our time over theirs, of the medians
 of a start; what counts is the median over starts, because where a process finds its memory makes all its steps a few
@@ -45,9 +46,12 @@ def serve(side, pipe):
             continue
         torch.set_num_threads(request)
         started = time.perf_counter()
-        optimizer.zero_grad()
-        model(batch).backward()
-        optimizer.step()
+        if SMALL[name].writes:
+            model.eval()(batch)
+        else:
+            optimizer.zero_grad()
+            model(batch).backward()
+            optimizer.step()
         pipe.send(time.perf_counter() - started)
 
 
@@ -97,7 +101,16 @@ def rows(starts):
             "twin_step_ms": theirs,
             "ratio": statistics.median(ratios),
             "ratio_of_each_start": ratios,
-        }
+        } | tokens_a_second(name, label, ours, theirs)
+
+
+def tokens_a_second(name, label, *milliseconds):
+    """Of ours and of theirs, where a system writes."""
+    if not SMALL[name].writes:
+        return {}
+    size = SIZES[label]
+    count = size["batch"] * (size["length"] - size["length"] // 4 - 1)
+    return dict(zip(("tokens_a_second", "twin_tokens_a_second"), (round(1e3 * count / each) for each in milliseconds)))
 
 
 def main(*names):
@@ -107,9 +120,10 @@ def main(*names):
     found = list(rows([start(names or tuple(SMALL)) for _ in range(STARTS)]))
     print(file=sys.stderr)
     for row in found:
-        what = f"{row['size']:18}  {row['threads']} thread(s)  {row['system']:12}"
+        what = f"{row['size']:18}  {row['threads']} thread(s)  {row['system']:14}"
         times = f"{row['step_ms']:7.1f} ms, {row['twin_step_ms']:7.1f} ms of Transformers: {row['ratio']:.3f}"
-        print(f"{what} {times}{'!' if row['ratio'] > BOUND else ''}")
+        rate = f", {row['tokens_a_second']:,} tokens a second" if "tokens_a_second" in row else ""
+        print(f"{what} {times}{'!' if row['ratio'] > BOUND else ''}{rate}")
     if not names:
         machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
         record = {"machine": machine, "torch": torch.__version__, "bound": BOUND, "steps": found}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-NAMES = "clip", "bert", "gpt2", "vit", "wav2vec2", "blip"
+NAMES = "clip", "bert", "gpt2", "llama", "llama-writes", "vit", "wav2vec2", "blip"
 
 
 @pytest.fixture
@@ -41,5 +41,14 @@ def test_a_ratio_is_the_median_over_starts(bench):
     ]
 
 
+def test_what_writes_is_measured_in_tokens(bench):
+    (row,) = bench.rows([{("64 wide, 3 layers", "llama-writes", 1): [0.5, 1.0]}])
+    assert (row["system"], row["ratio"]) == ("Llama, writing", 0.5)
+    assert (row["tokens_a_second"], row["twin_tokens_a_second"]) == (2 * 32 * 23, 32 * 23)
+
+
 def test_a_system_that_there_is_not_is_told_in_one_line(bench):
-    assert bench.main("clap") == "There is no system 'clap'; there are clip, bert, gpt2, vit, wav2vec2, blip."
+    assert (
+        bench.main("clap")
+        == "There is no system 'clap'; there are clip, bert, gpt2, llama, llama-writes, vit, wav2vec2, blip."
+    )

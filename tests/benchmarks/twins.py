@@ -32,6 +32,7 @@ class Case(NamedTuple):
     twin_loss: Callable
     our_state: Callable  # the twin's weights under our names
     given: Callable  # of size and number of samples: a batch
+    writes: bool = False  # tokens are written, and no step is taken; losses are what is written
 
 
 CLIP_SIZE = dict(
@@ -237,6 +238,31 @@ def published_gpt2(size):
 def published_gpt2_loss(model, batch):
     tokens, mask = batch["tokens"], batch["mask"]
     return model(input_ids=tokens, attention_mask=mask.long(), labels=tokens.masked_fill(~mask, -100)).loss
+
+
+def published_llama(size):
+    """Four query heads to one key head."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    text = shape(size, vocab_size=size["vocab"], max_position_embeddings=size["length"], num_key_value_heads=1)
+    return LlamaForCausalLM(LlamaConfig(**text, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2))
+
+
+def prompts(size, count):
+    """The first quarter of texts."""
+    return {"tokens": texts(size, count)["tokens"][:, : size["length"] // 4]}
+
+
+def written(model, batch):
+    """What follows the prompts and a start token, greedily and with a cache, as far as positions go."""
+    t = batch["tokens"].shape[1]
+    return model.generate(batch["tokens"], max_length=model.config.max_length - 1)[:, t:]
+
+
+def published_written(model, batch):
+    begun = F.pad(batch["tokens"], (1, 0), value=1)
+    how = dict(attention_mask=begun >= 0, pad_token_id=2, do_sample=False)
+    return model.generate(begun, max_length=model.config.max_position_embeddings, **how)[:, begun.shape[1] :]
 
 
 CLASSES = 10
@@ -448,6 +474,10 @@ SMALL = {
     "clip": beside_transformers("CLIP", published_clip, published_clip_loss, images_and_texts),
     "bert": beside_transformers("BERT", published_bert, published_bert_loss, masked_texts),
     "gpt2": beside_transformers("GPT-2", published_gpt2, published_gpt2_loss, texts),
+    "llama": beside_transformers("Llama", published_llama, published_gpt2_loss, texts),
+    "llama-writes": beside_transformers("Llama, writing", published_llama, published_written, prompts)._replace(
+        our_loss=written, writes=True
+    ),
     "vit": beside_transformers("ViT", published_vit, published_vit_loss, images),
     "wav2vec2": CASES["wav2vec2"]._replace(system="wav2vec 2.0"),
     "blip": CASES["blip"]._replace(system="BLIP"),
