@@ -108,12 +108,15 @@ def rotary_frequencies(
     .. math:: \theta_i' = (1 - \gamma_i)\, \frac{\theta_i}{s} + \gamma_i\, \theta_i, \quad
        \gamma_i = \mathrm{clip}\!\left(\frac{r_i - \alpha}{\beta - \alpha}, 0, 1\right)
 
-    Raises ``ValueError`` for an odd head width and for another scaling.
+    Raises ``ValueError`` for an odd head width, for another scaling, and for factors that slow nothing down.
     Source: Su et al. 2021 (RoFormer), equation 15; Chen et al. 2023, "Extending Context Window of Large Language Models
     via Positional Interpolation", equation 4; Llama 3's official code, ``apply_scaling``.
     """
     if head_width % 2:
         raise ValueError(f"Rotary positions turn pairs of features: head_width must be even, got {head_width}.")
+    low, high = rotary.low_frequency_factor, rotary.high_frequency_factor  # α, β
+    if not (rotary.base > 0 and rotary.factor > 0 and low < high):
+        raise ValueError(f"A base and a factor are above 0, and the low factor is below the high one; got {rotary}.")
     theta = 1 / rotary.base ** (torch.arange(0, head_width, 2, device=device) / head_width)  # (k/2,)
     if rotary.scaling == "default":
         return theta
@@ -121,7 +124,6 @@ def rotary_frequencies(
         return theta / rotary.factor
     if rotary.scaling == "llama3":
         turns = rotary.trained_length * theta / (2 * math.pi)  # r, (k/2,)
-        low, high = rotary.low_frequency_factor, rotary.high_frequency_factor  # α, β
         kept = ((turns - low) / (high - low)).clamp(0, 1)  # γ, (k/2,)
         return (1 - kept) * theta / rotary.factor + kept * theta
     raise ValueError(f"A rotary scaling is default, linear or llama3, not {rotary.scaling!r}.")

@@ -802,6 +802,7 @@ def test_a_head_that_is_the_table_once_more(folder):
             {"rope_parameters": None, "rope_scaling": {"type": "dynamic", "factor": 2.0}},
             "rope_type 'dynamic' in rope_scaling",
         ),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 0.0}}, "A base and a factor are above 0"),
         ({"attention_bias": True}, "attention_bias = True in config.json is not built here"),
         ({"num_key_value_heads": 3}, "no multiple of num_kv_heads 3"),
         ({"eos_token_id": []}, "eos_token_id in config.json is an empty list"),
@@ -817,3 +818,24 @@ def test_older_names_of_rotary_positions(folder):
     rotary = load_pretrained(settings(folder("llama"), **older)).config.rotary
     assert (rotary.base, rotary.scaling, rotary.factor) == (500.0, "linear", 2.0)
     assert load_pretrained(settings(folder("llama"), eos_token_id=[2, 5])).config.more_end_tokens == (5,)
+
+
+def test_seven_billion_numbers_on_a_machine_of_24_gib(tmp_path, monkeypatch):
+    """A file of zeros that takes no room on the disk, and of which nothing is read."""
+    monkeypatch.setattr("mmlearn.pretrained.memory.available_memory", lambda: 20 * 2**30)
+    with torch.device("meta"):
+        published = MistralForCausalLM(MistralConfig(max_position_embeddings=32_768))
+    published.config.save_pretrained(tmp_path)
+    entries, end = {}, 0
+    for name, value in published.state_dict().items():
+        span = [end, end := end + 2 * value.numel()]
+        entries[name] = {"dtype": "BF16", "shape": list(value.shape), "data_offsets": span}
+    with (tmp_path / WEIGHTS).open("wb") as file:
+        file.write(header(entries))
+        file.truncate(file.tell() + end)
+    refused(
+        tmp_path, "7,241,732,096 numbers: as float32 they need 27.0 GiB, and 20.0 GiB are free; take dtype=torch.bf"
+    )
+    model = load_pretrained(tmp_path, torch.bfloat16)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 7_241_732_096
+    assert model.config.window == 4096

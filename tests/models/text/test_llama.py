@@ -58,6 +58,8 @@ def test_rotary_frequencies_by_hand():
     kept = (20 / (2 * torch.pi) - 0.5) / 3.5
     close(scaled, torch.tensor([1.0, 0.1 * kept + 0.1 / 8 * (1 - kept), 0.01 / 8, 0.001 / 8]))
     refused("default, linear or llama3, not 'yarn'", Llama, replace(TINY, rotary=RotaryConfig(scaling="yarn")))
+    for wrong in (dict(factor=0.0), dict(base=-1.0), dict(low_frequency_factor=4.0)):
+        refused("above 0, and the low factor is below the high one", rotary_frequencies, 8, RotaryConfig(**wrong))
     refused("head_width must be even, got 5", Llama, replace(TINY, head_width=5))
 
 
