@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmlearn.files import written_whole
+from mmlearn.files import remove, written_whole
 from mmlearn.layers import RotaryConfig, rotary_frequencies
 from mmlearn.pretrained.gguf_file import GGUF, Stored
-from mmlearn.pretrained.gguf_tokenizer import write_tokenizer
+from mmlearn.pretrained.gguf_tokenizer import TEMPLATE, tokenizer_files
 from mmlearn.pretrained.loading import build_published
 
 CLASSES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "mistral": "MistralForCausalLM"}
@@ -72,11 +72,11 @@ def convert_gguf(file: Path, folder: Path) -> str:
         raise ValueError(f"{file} has two names for one tensor.")
     empty = {name: torch.empty(content.tensors[theirs].shape, device="meta") for name, theirs in names.items()}
     build_published(config, empty, file)  # on no device: shapes are compared before any weights are read
+    files = tokenizer_files(content, config) | {"config.json": json.dumps(config, indent=2)}
     folder.mkdir(parents=True, exist_ok=True)
     size, free = sum(_size(stored) for stored in content.tensors.values()), shutil.disk_usage(folder).free
     if size > free:
         raise ValueError(f"{folder} needs {size / GIB:.1f} GiB for these weights, and {free / GIB:.1f} GiB are free.")
-    told = write_tokenizer(content, config, folder)
 
     def read(name: str) -> Tensor:
         tensor = content.read(names[name])
@@ -84,8 +84,11 @@ def convert_gguf(file: Path, folder: Path) -> str:
         return halves_of_pairs(tensor, heads[part]) if part in heads and config["model_type"] != "qwen2" else tensor
 
     write_tensors(folder / "model.safetensors", {name: content.tensors[names[name]] for name in names}, read)
-    with written_whole(folder / "config.json") as unfinished:
-        unfinished.write_text(json.dumps(config, indent=2), encoding="utf-8")
+    remove(folder / TEMPLATE)  # of another model, that was here before
+    for name, text in files.items():
+        with written_whole(folder / name) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
+    told = "" if TEMPLATE in files else ", without a chat template"
     kinds = ", ".join(sorted({stored.kind for stored in content.tensors.values()}))
     count = sum(math.prod(stored.shape) for stored in content.tensors.values())
     return f"{file} is a {config['model_type']} in {kinds}: {len(names)} tensors, {count:,} numbers{told}"
@@ -103,9 +106,7 @@ def published_config(content: GGUF) -> dict[str, Any]:
         )
     said = {name.removeprefix(f"{family}."): value for name, value in settings.items() if name.startswith(f"{family}.")}
     if unknown := sorted(set(said) - FURTHER - set(NUMBERS.values())):
-        raise ValueError(
-            f"{where} says {family}.{unknown[0]!s:.60} = {said[unknown[0]]!r:.40}, which is not built here."
-        )
+        raise ValueError(f"{where} says {family}.{unknown[0]:.60} = {said[unknown[0]]!r:.40}, which is not built here.")
     if missing := [name for name in NUMBERS.values() if name not in said]:
         raise ValueError(f"{where} does not say {family}.{missing[0]}.")
     if missing := [name for name in ("token_embd.weight", "output_norm.weight") if name not in content.tensors]:

@@ -69,9 +69,9 @@ class GGUF:
         self._fits(settings, SMALLEST_SETTING, "settings")
         self.settings: dict[str, Any] = {}
         for _ in range(settings):
-            name = self._text()
+            name = self._name()
             if name in self.settings:
-                raise ValueError(f"{path} has the setting {name!r:.60} twice.")
+                raise ValueError(f"{path} has the setting {name:.60} twice.")
             self.settings[name] = self._value(self._number("<I", "a type"))
         self._fits(tensors, SMALLEST_TENSOR, "tensors")
         self.tensors = self._located([self._announced() for _ in range(tensors)])
@@ -100,6 +100,12 @@ class GGUF:
         except UnicodeDecodeError as error:
             raise ValueError(f"{self.path} has a text that is not UTF-8: {content[:20]!r}.") from error
 
+    def _name(self) -> str:
+        """A name that a message can repeat."""
+        if not (name := self._text()).isprintable():
+            raise ValueError(f"{self.path} has a name that cannot be printed: {name!r:.60}.")
+        return name
+
     def _value(self, kind: int) -> Any:
         if kind == STRING:
             return self._text()
@@ -119,9 +125,9 @@ class GGUF:
 
     def _announced(self) -> tuple[str, tuple[int, ...], int, int]:
         """Name, shape, type and offset of a tensor; the innermost axis is the first in the file."""
-        name, axes = self._text(), self._number("<I", "a shape")
+        name, axes = self._name(), self._number("<I", "a shape")
         if not 1 <= axes <= 4:
-            raise ValueError(f"{self.path}: {name!r:.60} has {axes} axes; a tensor has 1 to 4.")
+            raise ValueError(f"{self.path}: {name:.60} has {axes} axes; a tensor has 1 to 4.")
         shape = tuple(self._number("<Q", "a shape") for _ in range(axes))[::-1]
         return name, shape, self._number("<I", "a type"), self._number("<Q", "an offset")
 
@@ -142,22 +148,20 @@ class GGUF:
         for name, shape, number, offset in announced:
             kind, block, size = kinds[number]
             if not all(shape) or shape[-1] % block:
-                raise ValueError(f"{self.path}: {name!r:.60} has shape {shape}, which {kind} does not come in.")
+                raise ValueError(f"{self.path}: {name:.60} has shape {shape}, which {kind} does not come in.")
             count = math.prod(shape) // block * size
             if offset % alignment or begin + offset + count > len(self.bytes):
                 raise ValueError(
-                    f"{self.path}: {name!r:.60} of shape {shape} should lie at byte {begin + offset:,}, and the file "
+                    f"{self.path}: {name:.60} of shape {shape} should lie at byte {begin + offset:,}, and the file "
                     f"has {len(self.bytes):,}. It was cut off, or lies."
                 )
             if name in found:
-                raise ValueError(f"{self.path} has {name!r:.60} twice.")
+                raise ValueError(f"{self.path} has {name:.60} twice.")
             found[name] = Stored(shape, kind, begin + offset, count)
         order = sorted(found, key=lambda name: found[name].start)
         for one, two in pairwise(order):
             if found[one].start + found[one].size > found[two].start:
-                raise ValueError(
-                    f"{self.path}: {one!r:.60} and {two!r:.60} share memory, and each has its own weights."
-                )
+                raise ValueError(f"{self.path}: {one:.60} and {two:.60} share memory, and each has its own weights.")
         return found
 
     def read(self, name: str) -> Tensor:

@@ -8,11 +8,12 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_
 from tokenizers.models import BPE
 
 from mmlearn.data.tokenizer import LLAMA3_WORDS, QWEN2_WORDS
-from mmlearn.files import remove, written_whole
 from mmlearn.pretrained.gguf_file import GGUF
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4  # types of tokens
 SPACE = "▁"  # of SentencePiece
+CLASS = "PreTrainedTokenizerFast"  # of Transformers: all that there is to know is in tokenizer.json
+TEMPLATE = "chat_template.jinja"
 BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
 
 
@@ -30,8 +31,8 @@ WORDS = {
 }
 
 
-def write_tokenizer(content: GGUF, config: dict[str, Any], folder: Path) -> str:
-    """Write ``tokenizer.json``, and ``chat_template.jinja`` where there is one. Returns what is missing, if anything.
+def tokenizer_files(content: GGUF, config: dict[str, Any]) -> dict[str, str]:
+    """``tokenizer.json``, what Transformers wants beside it, and ``chat_template.jinja`` where there is one.
 
     Raises ``ValueError`` for a tokenizer that is missing, contradicts itself, or is of a kind that is not built here.
     """
@@ -50,8 +51,8 @@ def write_tokenizer(content: GGUF, config: dict[str, Any], folder: Path) -> str:
     special = _special_tokens(tokens, config, where)
     try:
         engine = _bytes(settings, tokens, where) if kind == "gpt2" else _sentence_piece(settings, tokens, types, where)
-        added = [(token, kind) for token, kind in zip(tokens, types) if kind in (CONTROL, USER_DEFINED)]
-        engine.add_tokens([AddedToken(token, special=kind == CONTROL, normalized=False) for token, kind in added])
+        added = [(token, role) for token, role in zip(tokens, types) if role in (CONTROL, USER_DEFINED)]
+        engine.add_tokens([AddedToken(token, special=role == CONTROL, normalized=False) for token, role in added])
         if start := special.get("bos_token"):
             number = [(start, tokens.index(start))]
             engine.post_processor = processors.TemplateProcessing(single=f"{start} $A", special_tokens=number)
@@ -63,20 +64,8 @@ def write_tokenizer(content: GGUF, config: dict[str, Any], folder: Path) -> str:
             f"{where} has a tokenizer that cannot be built: {' '.join(str(error).split()):.200}"
         ) from error
     template = settings.get("tokenizer.chat_template")
-    files = {
-        "tokenizer.json": text,
-        "tokenizer_config.json": json.dumps({"tokenizer_class": CLASS} | special, indent=2),
-    }
-    if isinstance(template, str):
-        files["chat_template.jinja"] = template
-    remove(folder / "chat_template.jinja")  # of another model, that was here before
-    for name, written in files.items():
-        with written_whole(folder / name) as unfinished:
-            unfinished.write_text(written, encoding="utf-8")
-    return "" if isinstance(template, str) else ", without a chat template"
-
-
-CLASS = "PreTrainedTokenizerFast"  # of Transformers: all that there is to know is in tokenizer.json
+    files = {"tokenizer.json": text, "tokenizer_config.json": json.dumps({"tokenizer_class": CLASS} | special)}
+    return files | ({TEMPLATE: template} if isinstance(template, str) else {})
 
 
 def _special_tokens(tokens: list[str], config: dict[str, Any], where: Path) -> dict[str, str]:

@@ -8,6 +8,8 @@ import sys
 import numpy as np
 import pytest
 import torch
+
+pytest.importorskip("gguf")
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 from ggufs import END, MERGES, SIZES, START, TOKENS, TURN, TYPES, said, their_tensors, write_gguf
@@ -260,7 +262,7 @@ HUGE = 2**63
         (small(version=1), "version 1, and 2 and 3 are read"),
         (small(counts=(HUGE, 0)), "announces 9,223,372,036,854,775,808 tensors, for which it is too short"),
         (small(counts=(1, HUGE)), "settings, for which it is too short"),
-        (small(counts=(2, 0)), "'' has 0 axes"),
+        (small(counts=(2, 0)), "has 0 axes"),
         (small(settings=[struct.pack("<Q", HUGE)]), "ends within a text"),
         (small(settings=[setting(b"a", 8, struct.pack("<Q", HUGE))]), "ends within a text"),
         (small(settings=[setting(b"a", 9, struct.pack("<IQ", 8, HUGE))]), "texts, for which it is too short"),
@@ -268,15 +270,15 @@ HUGE = 2**63
         (small(settings=[setting(b"a", 9, struct.pack("<IQ", 9, 3))]), "a setting of type 9"),
         (small(settings=[setting(b"a", 99, b"")]), "a setting of type 99"),
         (small(settings=[setting(b"\xff\xfe", 8, text(b"x"))]), "not UTF-8"),
-        (small(settings=[setting(b"a", 8, text(b"x"))] * 2), "the setting 'a' twice"),
+        (small(settings=[setting(b"a", 8, text(b"x"))] * 2), "the setting a twice"),
         (
             small(settings=[setting(b"general.alignment", 4, struct.pack("<I", 0))]),
             "a power of two up to 65,536, not 0",
         ),
         (small(settings=[setting(b"general.alignment", 4, struct.pack("<I", 48))]), "not 48"),
         (small(settings=[setting(b"general.alignment", 8, text(b"32"))]), "not '32'"),
-        (small(shape=()), "'x' has 0 axes"),
-        (small(shape=(1,) * 5), "'x' has 5 axes"),
+        (small(shape=()), "x has 0 axes"),
+        (small(shape=(1,) * 5), "x has 5 axes"),
         (small(shape=(0, 8), data=b""), "shape (0, 8)"),
         (small(shape=(HUGE, HUGE), data=b""), "It was cut off, or lies"),
         (small(kind=8), "which Q8_0 does not come in"),
@@ -285,9 +287,9 @@ HUGE = 2**63
         (small(data=bytes(127)), "It was cut off, or lies"),
         (small(kind=16), "quantised as IQ2_XXS, which is not read here; read are F32, F16, BF16, Q4_0"),
         (small(kind=999), "quantised as type 999"),
-        (small(counts=(2, 0), more=ANOTHER), "'x' and 'y' share memory"),
-        (small(counts=(2, 0), more=ANOTHER.replace(b"y", b"x")), "has 'x' twice"),
-        (small(name=b"a\nb", kind=8), "'a\\nb' has shape"),
+        (small(counts=(2, 0), more=ANOTHER), "x and y share memory"),
+        (small(counts=(2, 0), more=ANOTHER.replace(b"y", b"x")), "has x twice"),
+        (small(name=b"a\nb", kind=8), "a name that cannot be printed: 'a\\nb'"),
     ],
 )
 def test_files_that_lie(content, says, tmp_path):
