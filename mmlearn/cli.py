@@ -221,7 +221,9 @@ def generate(
 
 @app.command()
 def convert(
-    file: Annotated[Path, typer.Argument(help="A released file: uniter-base.pt, model.gguf, or whisper-base, an extra.")],
+    file: Annotated[
+        Path, typer.Argument(help="A released file: uniter-base.pt, model.gguf, or whisper-base, an extra.")
+    ],
     folder: Annotated[Path, typer.Argument(help="Where to write config.json and model.safetensors.")],
     force: Annotated[bool, typer.Option("--force", help="Overwrite a model that the folder holds.")] = False,
 ) -> None:

@@ -22,6 +22,8 @@ def convert(file: Path, folder: Path, force: bool = False) -> str:
     said = write_weights(file, folder, force)
     path, tokenizer = folder / "config.json", folder / "tokenizer.json"
     written = json.loads(path.read_text(encoding="utf-8"))
+    if written["model_type"] != "mmlearn":  # a published folder, as of a GGUF, is read as such
+        return said
     name, recipe = written["system"], find_recipe(written["system"])
     if not (recipe.writes and tokenizer.is_file()):
         return said
