@@ -76,6 +76,8 @@ def test_several_tokens_may_end_a_text(seed):
     written = greedy(next_logits, torch.tensor([[3]]), **settings)[0].tolist()
     alone = trimmed(greedy(next_logits, torch.tensor([[3]]), **SETTINGS)[0])
     assert written == alone[: alone.index(2) + 1] if 2 in alone else written == alone
+    late = greedy(next_logits, torch.tensor([[3]]), min_new_tokens=3, **settings)[0].tolist()
+    assert not ends & {*late[1:3]}
 
 
 def test_turns_of_a_chat_may_have_ended():
