@@ -19,16 +19,16 @@ def language_model(whole: Settings, **more: Any) -> LlamaConfig:
     """The same of a language model that is a part of a published model; ``more`` are settings of Mistral and Qwen2."""
     whole.refuse("attention_bias", True)
     whole.refuse("mlp_bias", True)
-    heads, pad = whole.get("num_attention_heads", 32), whole.optional("pad_token_id", None)
+    heads, words = whole.get("num_attention_heads", 32), whole.vocabulary(32_000, pad_token=None)
     end, *more_ends = end_tokens(whole)
     return LlamaConfig(
-        vocab_size=whole.get("vocab_size", 32_000),
+        vocab_size=words["vocab_size"],
         max_length=whole.get("max_position_embeddings", 2048),
         start_token=whole.optional("bos_token_id", 1),
         end_token=end,
         more_end_tokens=tuple(more_ends),
-        pad_token=end if pad is None else pad,
-        pad_learns=pad is None,
+        pad_token=end if words["pad_token"] is None else words["pad_token"],
+        pad_learns=words["pad_token"] is None,
         width=whole.get("hidden_size", 4096),
         depth=whole.get("num_hidden_layers", 32),
         num_heads=heads,
