@@ -221,15 +221,11 @@ def generate(
 
 @app.command()
 def convert(
-    file: Annotated[
-        Path, typer.Argument(help="A released file: uniter-base.pt, model.gguf, or whisper-base, an extra.")
-    ],
+    file: Annotated[Path, typer.Argument(help="A released file, such as uniter-base.pt or a GGUF; or an extra.")],
     folder: Annotated[Path, typer.Argument(help="Where to write config.json and model.safetensors.")],
     force: Annotated[bool, typer.Option("--force", help="Overwrite a model that the folder holds.")] = False,
 ) -> None:
-    """Turn released weights into safetensors; runs nothing in them.
-
-    They are those of UNITER, ALBEF, ViLBERT, VL-BERT, DeCoAR 2.0 and Whisper, and GGUF files of Llama and Qwen2.
+    """Turn weights of UNITER, ALBEF, ViLBERT, VL-BERT, DeCoAR 2.0, Whisper, or a GGUF, into safetensors; runs nothing.
 
     Example: mmlearn convert uniter-base.pt models/uniter
     """

@@ -7,21 +7,14 @@ from mmlearn.layers.encoders import ImageEncoder, ImageEncoderConfig, TextEncode
 from mmlearn.layers.heads import small_linear
 from mmlearn.layers.language import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead
 from mmlearn.layers.pooling import AttentionPooling, real_tokens_first, select_tokens
-from mmlearn.layers.positions import (
-    RotaryConfig,
-    rotary_angles,
-    rotary_frequencies,
-    rotate,
-    sinusoidal_grid,
-    sinusoidal_positions,
-)
+from mmlearn.layers.positions import rotary_angles, rotate, sinusoidal_grid, sinusoidal_positions
 from mmlearn.layers.recording import record_attention
 from mmlearn.layers.transformer import MLP, Transformer, TransformerBlock, TransformerConfig
 
 __all__ = [
     "MLP", "Attention", "AttentionPooling", "BERTEmbedding", "BERTEncoderConfig", "Config", "ImageEmbedding",
-    "ImageEncoder", "ImageEncoderConfig", "MaskedLanguageHead", "RotaryConfig", "TextEmbedding", "TextEncoder",
-    "TextEncoderConfig", "Transformer", "TransformerBlock", "TransformerConfig", "attention", "attention_weights",
-    "patchify", "real_tokens_first", "record_attention", "rotary_angles", "rotary_frequencies", "rotate",
-    "select_tokens", "sinusoidal_grid", "sinusoidal_positions", "small_linear",
+    "ImageEncoder", "ImageEncoderConfig", "MaskedLanguageHead", "TextEmbedding", "TextEncoder", "TextEncoderConfig",
+    "Transformer", "TransformerBlock", "TransformerConfig", "attention", "attention_weights", "patchify",
+    "real_tokens_first", "record_attention", "rotary_angles", "rotate", "select_tokens", "sinusoidal_grid",
+    "sinusoidal_positions", "small_linear",
 ]  # fmt: skip

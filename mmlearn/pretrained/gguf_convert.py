@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mmlearn.files import remove, written_whole
-from mmlearn.layers import RotaryConfig, rotary_frequencies
+from mmlearn.layers.rotary import RotaryConfig, rotary_frequencies
 from mmlearn.pretrained.gguf_file import GGUF, Stored
 from mmlearn.pretrained.gguf_tokenizer import TEMPLATE, tokenizer_files
 from mmlearn.pretrained.loading import build_published

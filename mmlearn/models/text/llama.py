@@ -1,8 +1,8 @@
 """Llama, and what is built like it: SmolLM2, Mistral and Qwen2. What changed in language models since GPT-2.
 
 Four things did. The norm only scales (:class:`RMSNorm`). Positions are not added to tokens: queries and keys are turned
-by them (:func:`~mmlearn.layers.rotary_frequencies`, :func:`~mmlearn.layers.rotate`). Several query heads share a key
-and a value, so that the cache of a text is smaller (:class:`GroupedQueryAttention`). The MLP has a gate
+by them (:func:`~mmlearn.layers.rotary.rotary_frequencies`, :func:`~mmlearn.layers.rotate`). Several query heads share a
+key and a value, so that the cache of a text is smaller (:class:`GroupedQueryAttention`). The MLP has a gate
 (:class:`SwiGLU`).
 
 Papers: Touvron et al. 2023, "LLaMA: Open and Efficient Foundation Language Models"; Grattafiori et al. 2024, "The Llama
@@ -24,9 +24,10 @@ from torch import Tensor, nn
 
 from mmlearn.generation.cache import DecodingStep, continue_prompts
 from mmlearn.generation.decoding import greedy
-from mmlearn.layers import Attention, RotaryConfig, Transformer, TransformerBlock, TransformerConfig, rotary_frequencies
+from mmlearn.layers import Attention, Transformer, TransformerBlock, TransformerConfig
 from mmlearn.layers.activations import activation_called
 from mmlearn.layers.embeddings import look_up
+from mmlearn.layers.rotary import RotaryConfig, rotary_frequencies
 from mmlearn.objectives import causal_language_modelling
 
 SMOLLM2: dict[str, Any] = dict(vocab_size=49_152, max_length=8192, start_token=0, end_token=0, pad_token=0, tied=True)

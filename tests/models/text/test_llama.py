@@ -9,7 +9,8 @@ from torch import nn
 
 from mmlearn.generation.cache import Cache
 from mmlearn.generation.decoding import beam_search
-from mmlearn.layers import Attention, RotaryConfig, rotary_frequencies
+from mmlearn.layers import Attention
+from mmlearn.layers.rotary import RotaryConfig, rotary_frequencies
 from mmlearn.models.text.llama import GroupedQueryAttention, Llama, LlamaConfig, RMSNorm, SwiGLU
 
 TINY = LlamaConfig.tiny()
