@@ -85,6 +85,7 @@ def run(
     seeds: Annotated[int, typer.Option(min=1, help="Run with this many seeds, from --seed on.")] = 1,
     data: Annotated[str, typer.Option(help="Pictures of your own, for chapters with a DATA parameter.")] = "",
     keep: Annotated[bool, typer.Option("--record", help="Keep results in book/results, and the outputs.")] = False,
+    weights: Annotated[bool, typer.Option("--keep", help="At scale long: keep its weights in the zoo.")] = False,
     output: Annotated[Path | None, typer.Option(help="Where to write; runs/NAME if not given.")] = None,
 ) -> None:
     """Run a chapter: execute its notebook, keep its figures and numbers, print its results.
@@ -97,6 +98,8 @@ def run(
 
     if keep and data:
         raise ValueError("Results of your own data are not recorded as the chapter's; leave out --record or --data.")
+    if weights and scale != "long":
+        raise ValueError("Weights of the zoo are trained at --scale long; add it, or leave out --keep.")
     notebook = find(chapter)
     folder = output or Path("runs") / notebook.name
     runs = []
@@ -105,7 +108,9 @@ def run(
         if keep and runs and number == seed:  # its outputs are kept, and it draws what is recorded
             record(notebook, runs[::-1], Path("book") / "results")
         where = folder if seeds == 1 else folder / f"seed-{number}"
-        runs.append(execute(notebook, where, scale=scale, seed=number, data=data and str(Path(data).resolve())))
+        runs.append(
+            execute(notebook, where, scale=scale, seed=number, data=data and str(Path(data).resolve()), weights=weights)
+        )
     runs.reverse()
     for results in runs:
         fields = [{k: v for k, v in row.items() if k != "holds"} for row in results["results"]]

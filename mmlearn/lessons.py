@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from mmlearn.chapters import PACKAGE, SCALES, SHRUNK, _machine
+from mmlearn.chapters import PACKAGE, SCALES, SHRUNK, _machine, peak_memory
 from mmlearn.files import written_whole
 from mmlearn.suggestions import suggest
 
@@ -71,7 +71,7 @@ class Lesson:
         keep(name, model, record | _machine(), tokenizer=tokenizer, **options)
 
     def report(self, rows: Mapping[str, Mapping[str, float]]) -> "SmallTable":
-        """The table of results, at most six rows: what was found ``here``, in the ``zoo``, ``untrained``, by ``chance``.
+        """The table of results, at most 6 rows: what was found ``here``, in the ``zoo``, ``untrained``, by ``chance``.
 
         Writes ``metrics.json``. Raises ``ValueError`` for more rows, another column, or a row without a floor.
         """
@@ -92,7 +92,12 @@ class Lesson:
             if column in row
         ]
         record = {"chapter": self.name, "scale": self.scale, "shrunk": self.shrunk, "seed": self.seed}
-        record |= {"seconds": round(time.perf_counter() - self.started, 1), **_machine(), "results": results}
+        record |= {
+            "seconds": round(time.perf_counter() - self.started, 1),
+            "peak_memory_mb": peak_memory(),
+            **_machine(),
+        }
+        record |= {"results": results, "details": {}}
         with written_whole(self.folder / "metrics.json") as unfinished:
             unfinished.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         used = [column for column in COLUMNS if any(column in row for row in rows.values())]

@@ -15,6 +15,7 @@ from typing import Any
 
 from mmlearn.chapters import PACKAGE, SCALES
 from mmlearn.files import refuse_links, written_whole
+from mmlearn.lessons import KEEP
 from mmlearn.progress import VARIABLE, shown_while_it_trains
 from mmlearn.suggestions import suggest
 
@@ -75,11 +76,19 @@ def find(number: str) -> Notebook:
 
 
 def run(
-    chapter: Notebook, output: Path, *, scale: str = "laptop", seed: int = 0, data: str = "", progress: bool = True
+    chapter: Notebook,
+    output: Path,
+    *,
+    scale: str = "laptop",
+    seed: int = 0,
+    data: str = "",
+    weights: bool = False,
+    progress: bool = True,
 ) -> dict[str, Any]:
     """Execute a chapter with papermill into ``output``: the notebook, a page of it, figures, ``metrics.json``.
 
-    ``data`` are pictures of one's own, for chapters that take some. Returns what ``metrics.json`` holds. Raises
+    ``data`` are pictures of one's own, for chapters that take some; with ``weights`` a lesson keeps what it trained in
+    the zoo. Returns what ``metrics.json`` holds. Raises
     ``ValueError`` for an unknown scale, missing notebook tools, data that the chapter does not take, or a cell that
     fails, with the cell's own error in one line.
     """
@@ -101,7 +110,9 @@ def run(
     before = dict(os.environ)
     told = output / "progress.txt"
     os.environ.update(
-        {"MMLEARN_RUN": str(output)} | {key: os.environ.get(key, value) for key, value in ALLOCATOR.items()}
+        {"MMLEARN_RUN": str(output)}
+        | ({KEEP: "1"} if weights else {})
+        | {key: os.environ.get(key, value) for key, value in ALLOCATOR.items()}
     )
     watched = progress and sys.stderr.isatty()  # in a file every state would stay as a line of its own
     if watched:
@@ -200,7 +211,14 @@ def start(folder: Path) -> tuple[list[Path], list[Path]]:
     Raises ``ValueError`` where a link would lead one elsewhere.
     """
     source = notebooks_folder().parent
-    found = sorted([*source.glob("notebooks/*.ipynb"), *source.glob("exercises/*/*")])
+    patterns = (
+        "notebooks/*.ipynb",
+        "notebooks/labs/*.ipynb",
+        "notebooks/scales.toml",
+        "notebooks/heroes/*",
+        "exercises/*/*",
+    )
+    found = sorted(path for pattern in patterns for path in source.glob(pattern))
     targets = {folder / path.relative_to(source): path for path in found if path.is_file()}
     refuse_links(folder, targets)
     copied = [target for target in targets if not target.exists()]

@@ -110,8 +110,16 @@ MAY = {
         "objectives",
         "pretrained.backbone",
     },
-    "pretrained": {"models", "layers", "suggestions", "recipes", "files", "data.packaged"},
-    "data": {"suggestions", "user_folder", "files", "objectives", "layers.config"},
+    "pretrained": {"models", "layers", "suggestions", "recipes", "files", "data.packaged", "data.tokenizer"},
+    "data": {
+        "suggestions",
+        "user_folder",
+        "files",
+        "objectives",
+        "layers.config",
+        "models.vision.backbone",
+        "pretrained.backbone",
+    },
     "evaluation": {"data", "objectives", "generation.cache"},  # which pads prompts
     "visualization": {"evaluation", "data", "files", "escaping"},
     "training": {
@@ -127,7 +135,8 @@ MAY = {
     }
     | {"progress", "pretrained"},  # parts that others have trained
     "chapters": {"files", "escaping", "suggestions", "layers", "training", "visualization"},
-    "notebooks": {"chapters", "files", "suggestions", "progress"},
+    "lessons": {"chapters", "files", "suggestions", "visualization", "pretrained", "data.tokenizer"},
+    "notebooks": {"chapters", "lessons", "files", "suggestions", "progress"},
     "processes": set(),
     "exercises": {"chapters", "user_folder", "files", "suggestions"},
     "doctor": {"data"},

@@ -45,12 +45,17 @@ class Family:
 def load_pretrained(path_or_hub_id: str | Path) -> nn.Module:
     """The published model at this folder, or with this id on the Hugging Face hub, as one of our systems.
 
+    ``zoo/NAME`` is a small model that was trained here and came with the package (:mod:`mmlearn.pretrained.zoo`).
     Returns it in evaluation mode and in float32. Every tensor must be used and every parameter filled.
 
     Raises ``FileNotFoundError`` where a folder or file is missing; ``ValueError`` for pickled or damaged weights, an
     unknown family, a configuration that we do not build, and tensors that are left over, missing or of another shape:
     the message names them.
     """
+    if str(path_or_hub_id).startswith("zoo/"):
+        from mmlearn.pretrained.zoo import load_zoo
+
+        return load_zoo(str(path_or_hub_id).removeprefix("zoo/")).model
     folder = published_folder(path_or_hub_id)
     published = read_json(folder / "config.json")
     if published.get("model_type") == "mmlearn":

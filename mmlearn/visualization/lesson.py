@@ -4,6 +4,7 @@ What a map does not attend to fades towards white and grey, and what it attends 
 never hides or tints what it is about. Its peak is a ring; the true region is a thin outline.
 """
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from matplotlib.figure import Figure
@@ -96,7 +98,9 @@ def _lines(caption: str, words: Sequence[tuple[int, int]], wide: int) -> list[li
     return lines
 
 
-def coloured_caption(axis: Any, caption: str, words: Sequence[tuple[int, int]], *, size: float = 10.5) -> None:
+def coloured_caption(
+    axis: Any, caption: str, words: Sequence[tuple[int, int]], *, size: float = 10.5, inks: Sequence[str] = INKS
+) -> None:
     """The caption below a picture, its marked words (start, end) bold and in the inks of their maps."""
     from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea, VPacker
 
@@ -104,7 +108,7 @@ def coloured_caption(axis: Any, caption: str, words: Sequence[tuple[int, int]], 
     for line in _lines(caption, words, 30):
         parts = []
         for word, marked in line:
-            bold = {} if marked is None else {"color": INKS[marked % len(INKS)], "weight": "bold"}
+            bold = {} if marked is None else {"color": inks[marked % len(inks)], "weight": "bold"}
             parts.append(TextArea(word, textprops={"size": size, "color": "#24292f"} | bold))
         rows.append(HPacker(children=parts, pad=0, sep=size * 0.32))
     packed = VPacker(children=rows, pad=0, sep=3, align="center")
@@ -270,3 +274,56 @@ class SmallTable:
 def paper_table(rows: Sequence[tuple[str, str, str, str]]) -> SmallTable:
     """What the paper reports beside what was found here: (what, paper, here, why they differ)."""
     return SmallTable(("", "paper", "here", "why they differ"), rows)
+
+
+def dimmed(image: Float[Tensor, "3 height width"], boxes: Float[Tensor, "p 4"], looks: Float[Tensor, "p"]) -> Tensor:
+    """The picture in pale grey, except that each box keeps as much of its colours as it gets of the attention."""
+    height, width = image.shape[-2:]
+    heat = torch.zeros(1, height, width)
+    share = looks / looks.max().clamp(min=1e-9)
+    for (left, top, right, bottom), weight in zip(
+        (boxes * torch.tensor([width, height] * 2)).round().int().tolist(), share
+    ):
+        heat[:, top:bottom, left:right] = torch.maximum(heat[:, top:bottom, left:right], weight)
+    pale = 0.72 + 0.28 * image.mean(0, keepdim=True).expand_as(image)
+    return heat * image + (1 - heat) * pale
+
+
+@plt.rc_context(PLAIN)
+def looking_board(
+    images: Sequence[Float[Tensor, "3 height width"]],
+    boxes: Sequence[Float[Tensor, "p 4"]],
+    looks: Sequence[Float[Tensor, "p"]],
+    captions: Sequence[str],
+    filled: Sequence[str],
+    answers: Sequence[str],
+    things: Sequence[int],
+    *,
+    title: str = "",
+    columns: int = 4,
+) -> Figure:
+    """How much a hidden word attends to each region, and the word that the model fills in.
+
+    ``captions`` have ``<mask>`` once, where the word is hidden; ``things`` number the region that it means.
+    """
+    rows = -(-len(images) // columns)
+    figure, axes = new_figure(rows, columns, 2.3, 2.95 + 0.5 / rows)
+    for axis in axes.flat[len(images) :]:
+        axis.axis("off")
+    for axis, image, box, weights, caption, word, answer, thing in zip(
+        axes.flat, images, boxes, looks, captions, filled, answers, things
+    ):
+        size, right = (image.shape[-2], image.shape[-1]), word.strip() == answer.strip()
+        show_image(axis, dimmed(image, box, weights))
+        _outline(axis, [box[thing].tolist()], size, "#24292f")
+        for (left, top, _, _), weight in zip(box.tolist(), weights.tolist()):
+            axis.annotate(f"{weight:.0%}", (left * size[1], top * size[0]), fontsize=7.5, color="#57606a", va="bottom")
+        _frame(axis, "#d0d7de", 1)
+        before, after = (re.sub("<start>|<end>|<pad>", "", part).strip() for part in caption.split("<mask>"))
+        text, start = f"{before} {word.strip()} {after}", len(before) + 1
+        ink = RIGHT if right else WRONG
+        coloured_caption(axis, text, [(start, start + len(word.strip()))], size=9, inks=(ink,))
+        if not right:
+            axis.set_title(f"right: {answer.strip()}", fontsize=9, color=WRONG)
+    figure.suptitle(title, fontsize=10.5)
+    return figure

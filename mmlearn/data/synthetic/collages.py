@@ -174,18 +174,25 @@ def held_out_pair(one: str, other: str) -> bool:
 
 
 def lay_out(
-    rng: np.random.Generator, styles: Sequence[str], fewest: int = FEWEST, most: int = MOST, area: float = AREA
+    rng: np.random.Generator,
+    styles: Sequence[str],
+    fewest: int = FEWEST,
+    most: int = MOST,
+    *,
+    nouns: Sequence[str] = NOUNS,
+    area: float = AREA,
 ) -> tuple[Thing, ...]:
-    """Things of one collage, the largest first: each at the freest of 64 positions."""
+    """Things of one collage, the largest first, of these nouns: each at the freest of 64 positions."""
     count = int(rng.integers(fewest, most + 1))
     style = styles[rng.integers(len(styles))]
-    nouns = list(rng.permutation(nouns_of(style))[:count])
+    known = [noun for noun in nouns_of(style) if noun in nouns]
+    chosen = list(rng.permutation(known)[:count])
     if count > 2 and rng.random() < 0.3:
-        nouns[-1] = nouns[0]  # two of them, or another colour of it
+        chosen[-1] = chosen[0]  # two of them, or another colour of it
     side = np.sqrt(area / count) * rng.uniform(0.72, 1.28, count)
     things: list[Thing] = []
     taken = np.empty((0, 4))  # centre and half of the extent of each
-    for noun, longest in sorted(zip(nouns, side), key=lambda item: -item[1]):
+    for noun, longest in sorted(zip(chosen, side), key=lambda item: -item[1]):
         taken_colours = [thing.colour for thing in things if thing.noun == noun]
         dyed = noun in DYED and style not in PHOTOGRAPHS
         colour = str(rng.choice([each for each in COLOURS if each not in taken_colours])) if dyed else None
@@ -299,7 +306,7 @@ class Collages(Rendered):
     """Collages of a split, ``size`` pixels a side.
 
     ``train``, ``val`` and ``test`` have the same three styles of drawings; the others are what is held out, see above.
-    ``things`` makes all have that many. In another ``language`` than English the caption lists what it names, separated
+    ``things`` makes all have that many, and ``nouns`` are those that they are chosen from. In another ``language`` than English the caption lists what it names, separated
     by commas. Raises ``ValueError`` as :class:`Rendered` does, for an unknown language, and for fewer than 2 or more
     than 8 things.
     """
@@ -315,12 +322,24 @@ class Collages(Rendered):
     disk = "none: composed on the fly of emoji and stamps"
 
     def __init__(
-        self, split: str = "train", *, size: int = 96, things: int | None = None, language: str = "en", **options: Any
+        self,
+        split: str = "train",
+        *,
+        size: int = 96,
+        things: int | None = None,
+        nouns: Sequence[str] = NOUNS,
+        language: str = "en",
+        **options: Any,
     ):
         super().__init__(split, size=size, **options)
         if things is not None and not 2 <= things <= MOST:
             raise ValueError(f"{self.name} has 2 to {MOST} things, got {things}.")
         self.fewest, self.most = (FEWEST, MOST) if things is None else (things, things)
+        if strange := [noun for noun in nouns if noun not in NOUNS]:
+            raise ValueError(f"{self.name} has no {strange[0]!r}; {suggest(strange[0], NOUNS)}.")
+        if len(nouns) < 2 or len(nouns) < self.fewest:
+            raise ValueError(f"{self.name} needs at least as many nouns as things, got {len(nouns)}.")
+        self.nouns = tuple(nouns)
         self.language, self.translated = language, None
         if language != "en":
             from mmlearn.data.packaged.archives import read_json
@@ -335,7 +354,7 @@ class Collages(Rendered):
         for i in index.tolist():
             rng = np.random.default_rng([key, self.seed, i])
             while True:
-                things = lay_out(rng, styles, self.fewest, self.most)
+                things = lay_out(rng, styles, self.fewest, self.most, nouns=self.nouns)
                 caption, links = describe(things, rng, unseen)
                 if len(links) > 1:  # few layouts have no two things that may be named together
                     break
