@@ -25,6 +25,7 @@ from mmlearn.visualization.figures import _figure as new_figure
 from mmlearn.visualization.figures import _show as show_image
 
 INKS = ("#d62754", "#146edc", "#108c46", "#8a5a00")  # of words; far apart in brightness as well
+WIDE = 30  # letters of a line below a picture
 Box = Sequence[float]  # left, top, right, bottom, as shares of the picture's sides
 
 
@@ -105,7 +106,7 @@ def coloured_caption(
     from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea, VPacker
 
     rows = []
-    for line in _lines(caption, words, 30):
+    for line in _lines(caption, words, WIDE):
         parts = []
         for word, marked in line:
             bold = {} if marked is None else {"color": inks[marked % len(inks)], "weight": "bold"}
@@ -307,7 +308,8 @@ def looking_board(
     ``captions`` have ``<mask>`` once, where the word is hidden; ``things`` number the region that it means.
     """
     rows = -(-len(images) // columns)
-    figure, axes = new_figure(rows, columns, 2.3, 2.95 + 0.5 / rows)
+    deepest = max(len(_lines(caption, (), WIDE)) for caption in captions)
+    figure, axes = new_figure(rows, columns, 2.3, 2.5 + 0.2 * deepest + 0.5 / rows)
     for axis in axes.flat[len(images) :]:
         axis.axis("off")
     for axis, image, box, weights, caption, word, answer, thing in zip(
