@@ -51,7 +51,7 @@ gpu: .venv/dev.done
 
 # What make gpu does, made small, two chapters at a time; needs no GPU.
 gpu-shrunk: .venv/dev.done
-	@basename -s .ipynb notebooks/*.ipynb | MMLEARN_SHRINK=1 OMP_NUM_THREADS=1 \
+	@basename -s .ipynb notebooks/*.ipynb notebooks/labs/*.ipynb | MMLEARN_SHRINK=1 OMP_NUM_THREADS=1 \
 		xargs -n 1 -P 2 $(BIN)/python tests/benchmarks/gpu_chapters.py --seeds 1
 
 bench-gpu: .venv/dev.done

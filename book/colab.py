@@ -24,7 +24,7 @@ def with_link(source: str, name: str, address: str) -> str:
         )
     notebook = json.loads(source)
     line = (
-        f"[Open in Colab]({COLAB}/{position}/blob/main/notebooks/{name}.ipynb). There, first run "
+        f"[Open in Colab]({COLAB}/{position}/blob/main/notebooks/{'labs/' * ('-lab' in name)}{name}.ipynb). There, first run "
         f'`%pip install "mmlearn[notebooks] @ git+{address}"` in a cell of its own, and restart the session.'
     )
     notebook["cells"].insert(1, {"cell_type": "markdown", "id": "open-in-colab", "metadata": {}, "source": line})

@@ -6,6 +6,7 @@ Each function returns the text of a page; :func:`write_all` puts them in ``gener
 import io
 import json
 import math
+import re
 import shutil
 import statistics
 from collections.abc import Sequence
@@ -67,6 +68,9 @@ def write_all(book: Path) -> None:
     for name, page in pages.items():
         (book / name).parent.mkdir(parents=True, exist_ok=True)
         (book / name).write_text(page, encoding="utf-8")
+    heroes = book.parent / "notebooks" / "heroes"
+    if heroes.is_dir():
+        shutil.copytree(heroes, book / "chapters" / "heroes")
     for name in data_sets(apart=False):
         (book / "generated" / f"{name}.png").write_bytes(contact_sheet_png(name))
 
@@ -90,8 +94,14 @@ def shown_notebook(path: Path) -> str:
         if cell["cell_type"] == "code":
             cell["outputs"] = [output for output in cell["outputs"] if not _is_progress(output)]
         else:
-            cell["source"] = "".join(cell["source"]).replace("](../book/", "](../")
+            cell["source"] = _links("".join(cell["source"]))
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def _links(source: str) -> str:
+    """Links of a lesson or a lab, on pages that lie beside one another."""
+    source = re.sub(r"\]\((?:\.\./)?\.\./book/", "](../", source)
+    return re.sub(r"\]\((?:labs/|\.\./)(?=\d\d)", "](", source)
 
 
 def with_model(source: str) -> str:

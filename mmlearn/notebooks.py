@@ -45,9 +45,10 @@ def notebooks_folder() -> Path:
 
 
 def chapters() -> list[Notebook]:
-    """All chapters, in order."""
-    found = []
-    for path in sorted(notebooks_folder().glob("[0-9][0-9]*_*.ipynb")):  # 08_one_stream, 13a_hearing
+    """All chapters, in order, and behind each its labs."""
+    folder, found = notebooks_folder(), []
+    paths = [*folder.glob("[0-9][0-9]*_*.ipynb"), *folder.glob("labs/[0-9][0-9]*-lab*_*.ipynb")]
+    for path in sorted(paths, key=lambda path: path.stem.replace("-", "~")):  # 08_one_stream, 08-lab_five_relatives
         notebook = json.loads(path.read_text(encoding="utf-8"))
         heading = next(
             line.removeprefix("# ").strip()
@@ -57,7 +58,7 @@ def chapters() -> list[Notebook]:
             if line.startswith("# ")
         )
         minutes = float(notebook["metadata"].get("mmlearn", {}).get("minutes", 1))
-        title = re.sub(r"^(Chapter )?\d+[a-z]?\b[.:·—– ]*", "", heading)
+        title = re.sub(r"^(Chapter |Lab )?\d+[a-z]?\b[.:·—– ]*", "", heading)
         found.append(Notebook(path.stem.partition("_")[0], path.stem, title, minutes, path))
     return found
 

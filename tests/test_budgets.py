@@ -24,7 +24,7 @@ CHECKS = files("exercises")
 WRONG = {name: text for name, text in TESTS.items() if NOT_COUNTED.match(name) and name.startswith("tests/exercises")}
 EXERCISES = CHECKS | WRONG
 MODELS = {name: text for name, text in LIBRARY.items() if name.startswith("mmlearn/models/")}
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").rglob("[0-9]*.ipynb"))
 
 
 def code_cells(notebook):
