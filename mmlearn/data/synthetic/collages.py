@@ -306,9 +306,9 @@ class Collages(Rendered):
     """Collages of a split, ``size`` pixels a side.
 
     ``train``, ``val`` and ``test`` have the same three styles of drawings; the others are what is held out, see above.
-    ``things`` makes all have that many, and ``nouns`` are those that they are chosen from. In another ``language`` than English the caption lists what it names, separated
-    by commas. Raises ``ValueError`` as :class:`Rendered` does, for an unknown language, and for fewer than 2 or more
-    than 8 things.
+    ``things`` makes all have that many, and ``nouns`` are those that they are chosen from. In another ``language`` than
+    English the caption lists what it names, separated by commas. Raises ``ValueError`` as :class:`Rendered` does, for
+    an unknown language or noun, and for fewer than 2 or more than 8 things, or than there are nouns.
     """
 
     name, smallest, epoch = "collages", 64, 100_000
