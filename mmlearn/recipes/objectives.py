@@ -52,10 +52,7 @@ ITC = Objective("itc", {"itc": ln_batch}, measures=(retrieval("image", "text"),)
 ITM = Objective("itm", {"itm": ln(2)}, labels=(MatchLabel(),), measures=(matching_accuracy,))
 ITM_OWN_NEGATIVES = replace(ITM, labels=())  # the system finds wrong pairs itself
 MLM = Objective(
-    "mlm",
-    {"mlm": ln("vocab_size")},
-    labels=(MaskedTokens(),),
-    measures=(masked_word_accuracy, grounded_word_accuracy),
+    "mlm", {"mlm": ln("vocab_size")}, labels=(MaskedTokens(),), measures=(masked_word_accuracy, grounded_word_accuracy)
 )
 MRM = Objective("mrm", {"mrc": ln("region_classes")}, labels=(MaskedRegions(),), measures=(masked_region_losses,))
 LM = Objective("lm", {"lm": ln("vocab_size")}, measures=(next_token_accuracy, caption_scores))

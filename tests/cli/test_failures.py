@@ -639,7 +639,7 @@ def run_of_regions(tmp_path_factory):
 
 def test_regions_of_other_data(fails, images, run_of_regions):
     for data in ("emoji", images):
-        fails("evaluate", run_of_regions, "--data", data, says="uniter reads regions, which only scenes and collages have")
+        fails("evaluate", run_of_regions, "--data", data, says="uniter reads regions, which only scenes and collages")
 
 
 def test_resuming_with_other_objectives(fails, run_of_regions):
