@@ -19,15 +19,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mmlearn.data.boxes import cells_in_boxes
 from mmlearn.data.hashing import stream
 from mmlearn.data.packaged.emoji import FLUENT, KNOWN, OPENMOJI
+from mmlearn.data.synthetic.collage_words import ANSWERS, ask, describe, relation, stated_facts
 from mmlearn.data.synthetic.cutouts import (
     COLOURS,
     DYED,
     NOUNS,
     PAPERS,
     PHOTOGRAPHS,
-    PLURALS,
     Sprite,
     cutout,
     noun_names,
@@ -37,14 +38,15 @@ from mmlearn.data.synthetic.cutouts import (
     variants,
 )
 from mmlearn.data.synthetic.dataset import Rendered
-from mmlearn.data.synthetic.questions import OPPOSITE, Question
+from mmlearn.data.synthetic.questions import Question
+from mmlearn.data.synthetic.scene_facts import Fact
 from mmlearn.data.synthetic.scenes import Link
 from mmlearn.suggestions import suggest
 
 MOST, FEWEST = 8, 4  # things
 AREA = 0.45  # of the picture that things fill, about
-WORDED = {"left of": "to the left of", "right of": "to the right of"}  # in captions
-ANSWERS = ("yes", "no", "0", "1", "2", *COLOURS)
+POOL = 4096  # pictures whose frozen features are kept
+CHUNK = 256  # of them are computed at a time
 
 
 @dataclass(frozen=True)
@@ -77,20 +79,21 @@ class Thing:
 class CollageSample:
     """A collage and all that is known about it, computed when it is asked for.
 
-    ``image`` is float32 (3, size, size) in [0, 1]. ``things`` are in the order in which they were laid down, the
-    largest first; boxes, names and masks follow it.
+    ``things`` are in the order in which they were laid down, the largest first; boxes, names and masks follow it.
     """
 
-    image: Float[Tensor, "3 size size"]
+    size: int  # of the picture, in pixels
     things: tuple[Thing, ...]
     caption: str
     links: tuple[Link, ...]  # caption[start:end] names things[object] and all that are called the same
     paper: int
     bits: int  # which pick the question
+    grid: Float[Tensor, "positions 96"] | None = None  # frozen features, where the data set was asked for them
 
-    @property
-    def size(self) -> int:
-        return self.image.shape[-1]
+    @cached_property
+    def image(self) -> Float[Tensor, "3 size size"]:
+        """The picture, from 0 to 1."""
+        return draw([(self.things, self.paper)], self.size)[0]
 
     def retold(self, seed: int, *, unseen_pairs: bool = False) -> "CollageSample":
         """The same picture with another caption."""
@@ -99,16 +102,35 @@ class CollageSample:
 
     def drawn(self, size: int) -> "CollageSample":
         """The same collage, drawn at another size."""
-        return replace(self, image=draw([(self.things, self.paper)], size)[0])
+        return replace(self, size=size, grid=None)
 
     def boxes_of(self, link: Link) -> list[int]:
         """Which things a link names: more than one where the caption says two."""
         name = self.things[link.object].name
         return [number for number, thing in enumerate(self.things) if thing.name == name]
 
+    def mask_of(self, link: Link) -> Bool[Tensor, "size size"]:
+        """Which pixels a link means: those of all things that it names."""
+        return self.masks[self.boxes_of(link)].any(0)
+
     def grounded_position(self, link: Link) -> tuple[int, int]:
         """Where the noun of a link is in the caption: the word that only the picture can tell."""
-        return self.caption.rfind(" ", link.start, link.end) + 1 or link.start, link.end
+        colour = f"{self.things[link.object].colour} "
+        return link.start + len(colour) * self.caption.startswith(colour, link.start), link.end
+
+    def region_cells(self, side: int) -> Float[Tensor, "things cells"]:
+        """See :func:`~mmlearn.data.boxes.cells_in_boxes`."""
+        return cells_in_boxes(self.boxes, self.size, side)
+
+    def stated_facts(self, text: str) -> set[Fact]:
+        """What a text says of this collage, true or not."""
+        return stated_facts(text)
+
+    def meant(self, thing: frozenset[str]) -> list[int]:
+        """The things that a text's words may mean: none where it says two, and there is one."""
+        words = thing - {"two"}
+        found = [number for number, each in enumerate(self.things) if words <= set(each.name.split())]
+        return found if len(found) > ("two" in thing) else []
 
     @cached_property
     def boxes(self) -> Float[Tensor, "things 4"]:
@@ -148,29 +170,13 @@ class CollageSample:
     def graph(self) -> tuple[tuple[int, str, int], ...]:
         """Every true (subject, predicate, object) that captions could state, of things by their numbers."""
         return tuple(
-            (i, _relation(self.things[i], self.things[j]), j) for i, j in permutations(range(len(self.things)), 2)
+            (i, relation(self.things[i], self.things[j]), j) for i, j in permutations(range(len(self.things)), 2)
         )
 
     @cached_property
     def question(self) -> Question:
         """One question about the picture, with its kind (exist, count, colour, relation) and its answer."""
-        return _ask(self.things, self.bits)
-
-
-def _relation(one: Thing, other: Thing) -> str:
-    """How one thing stands to another, along the axis on which they are further apart."""
-    x, y = one.centre[0] - other.centre[0], one.centre[1] - other.centre[1]
-    return ("right of" if x > 0 else "left of") if abs(x) > abs(y) else "below" if y > 0 else "above"
-
-
-def _article(name: str) -> str:
-    return "an" if name[0] in "aeiou" else "a"
-
-
-def held_out_pair(one: str, other: str) -> bool:
-    """Whether no training caption names these two nouns together: one pair in eight."""
-    a, b = sorted((NOUNS.index(one), NOUNS.index(other)))
-    return (a * 31 + b * 17) % 8 == 0
+        return ask(self.things, self.bits)
 
 
 def lay_out(
@@ -217,47 +223,6 @@ def lay_out(
     return tuple(things)
 
 
-def describe(
-    things: Sequence[Thing], rng: np.random.Generator, unseen_pairs: bool = False
-) -> tuple[str, tuple[Link, ...]]:
-    """A caption that names two or three kinds of these things, and its links.
-
-    With ``unseen_pairs`` its first two nouns are a held-out pair, else no two of its nouns are one. One thing alone is
-    named where the collage has no such pair.
-    """
-    groups: dict[str, list[int]] = {}
-    for number, thing in enumerate(things):
-        groups.setdefault(thing.name, []).append(number)
-    kinds = [list(groups.values())[k] for k in rng.permutation(len(groups))]
-    chosen = kinds[:1]
-    if unseen_pairs:  # which of the kinds comes first is as random as before
-        pairs = [
-            (one, other) for one, other in permutations(kinds, 2)
-            if len(other) == 1 and held_out_pair(things[one[0]].noun, things[other[0]].noun)
-        ]  # fmt: skip
-        chosen = list(pairs[0][:1]) if pairs else chosen
-        kinds = [*chosen, *(other for one, other in pairs if one is chosen[0])]
-    wanted = 2 + (rng.random() < 0.5)
-    for group in kinds[1:]:
-        noun = things[group[0]].noun
-        fits = [held_out_pair(things[one[0]].noun, noun) == (unseen_pairs and one is chosen[0]) for one in chosen]
-        repeated = any(things[one[0]].noun == noun for one in chosen)
-        if len(group) == 1 and not repeated and all(fits) and len(chosen) < wanted:
-            chosen.append(group)
-    caption, links, said = "", [], ""
-    for position, group in enumerate(chosen):
-        first, thing, two = things[chosen[0][0]], things[group[0]], len(group) > 1
-        how = _relation(first, thing) if len(chosen[0]) == 1 else "with"
-        if position:
-            caption += " and" * (position > 1) + f" {WORDED.get(how, how)}" * (how != said) + " "
-            said = how
-        name = " ".join(filter(None, (thing.colour, PLURALS[thing.noun] if two else thing.noun)))
-        caption += "two " if two else f"{_article(name)} "
-        links.append(Link(len(caption), len(caption) + len(name), group[0]))
-        caption += name
-    return caption, tuple(links)
-
-
 def draw(collages: Sequence[tuple[Sequence[Thing], int]], size: int) -> Float[Tensor, "n 3 size size"]:
     """Collages, each its things and the number of its paper, as pictures in [0, 1]."""
     grounds = papers(size)
@@ -275,43 +240,19 @@ def draw(collages: Sequence[tuple[Sequence[Thing], int]], size: int) -> Float[Te
     return torch.from_numpy(images).clamp_(0, 1).permute(0, 3, 1, 2).contiguous()
 
 
-def _ask(things: Sequence[Thing], bits: int) -> Question:
-    """The question that ``bits`` picks; every kind that the collage allows is as likely, and so are yes and no."""
-    nouns = [thing.noun for thing in things]
-    once = [thing for thing in things if nouns.count(thing.noun) == 1]
-    dyed = [thing for thing in once if thing.colour]
-    kinds = ("exist", "count", *(["relation"] if len(once) > 1 else []), *(["colour"] if dyed else []))
-    bits, kind = divmod(bits, len(kinds))
-    bits, yes = divmod(bits, 2)
-    absent = [noun for noun in NOUNS if noun not in nouns]
-    if kinds[kind] == "exist":
-        noun = nouns[bits % len(nouns)] if yes else absent[bits % len(absent)]
-        return Question("exist", f"is there {_article(noun)} {noun}?", "yes" if yes else "no")
-    if kinds[kind] == "count":  # twice as often of what is there
-        choices = sorted(nouns, key=nouns.count, reverse=True) if yes or bits % 2 else absent
-        noun = choices[0] if yes else choices[bits % len(choices)]
-        return Question("count", f"how many {PLURALS[noun]} are there?", str(nouns.count(noun)))
-    if kinds[kind] == "colour":
-        thing = dyed[bits % len(dyed)]
-        return Question("colour", f"what colour is the {thing.noun}?", str(thing.colour))
-    one = once[bits % len(once)]
-    others = [thing for thing in once if thing is not one]
-    other = others[bits // len(once) % len(others)]
-    relation = _relation(one, other)
-    stated = relation if yes else OPPOSITE[relation]
-    return Question("relation", f"is the {one.noun} {stated} the {other.noun}?", "yes" if yes else "no")
-
-
 class Collages(Rendered):
     """Collages of a split, ``size`` pixels a side.
 
     ``train``, ``val`` and ``test`` have the same three styles of drawings; the others are what is held out, see above.
     ``things`` makes all have that many, and ``nouns`` are those that they are chosen from. In another ``language`` than
-    English the caption lists what it names, separated by commas. Raises ``ValueError`` as :class:`Rendered` does, for
-    an unknown language or noun, and for fewer than 2 or more than 8 things, or than there are nouns.
+    English the caption lists what it names, separated by commas. With so many ``pictures`` sample i has picture i
+    modulo ``pictures``, and a caption and a question of its own. ``grid`` gives samples the frozen features of their
+    pictures (:func:`~mmlearn.data.grid_features.grid_features`), computed once; then there are 4,096 pictures unless
+    another number is given. Raises ``ValueError`` as :class:`Rendered` does, for an unknown language or noun, for fewer
+    than 2 or more than 8 things, or than there are nouns, and for no pictures.
     """
 
-    name, smallest, epoch = "collages", 64, 100_000
+    name, smallest, epoch, labels = "collages", 64, 100_000, ANSWERS
     splits = ("train", "val", "test", "unseen-pairs", "unseen-style", "line-art", "photographs")
     styles: ClassVar = {"unseen-style": FLUENT, "line-art": OPENMOJI, "photographs": PHOTOGRAPHS}
     shows = "4 to 8 drawings or photographs of 64 things on paper; masks, boxes, links, relations, questions"
@@ -329,18 +270,25 @@ class Collages(Rendered):
         things: int | None = None,
         nouns: Sequence[str] = NOUNS,
         language: str = "en",
+        pictures: int | None = None,
+        grid: bool = False,
         **options: Any,
     ):
         super().__init__(split, size=size, **options)
         if things is not None and not 2 <= things <= MOST:
             raise ValueError(f"{self.name} has 2 to {MOST} things, got {things}.")
+        if pictures is not None and pictures < 1:
+            raise ValueError(f"pictures must be at least 1, got {pictures}.")
         self.fewest, self.most = (FEWEST, MOST) if things is None else (things, things)
         if strange := [noun for noun in nouns if noun not in NOUNS]:
             raise ValueError(f"{self.name} has no {strange[0]!r}; {suggest(strange[0], NOUNS)}.")
         if len(nouns) < 2 or len(nouns) < self.fewest:
             raise ValueError(f"{self.name} needs at least as many nouns as things, got {len(nouns)}.")
         self.nouns = tuple(nouns)
+        self.grid, self.pictures = grid, pictures or (POOL if grid else None)
         self.language, self.translated = language, None
+        self._laid: dict[int, CollageSample] = {}
+        self._grids: dict[int, Tensor] = {}
         if language != "en":
             from mmlearn.data.packaged.archives import read_json
 
@@ -349,22 +297,48 @@ class Collages(Rendered):
             self.translated = noun_names(language)
 
     def _make(self, index: np.ndarray) -> list[CollageSample]:
-        styles, key, told = self.styles.get(self.split, KNOWN), int(stream("collages", self.split)), []
-        unseen = self.split == "unseen-pairs"
-        for i in index.tolist():
-            rng = np.random.default_rng([key, self.seed, i])
-            while True:
-                things = lay_out(rng, styles, self.fewest, self.most, nouns=self.nouns)
-                caption, links = describe(things, rng, unseen)
-                if len(links) > 1:  # few layouts have no two things that may be named together
-                    break
-            told.append((things, int(rng.integers(PAPERS)), caption, links, int(rng.integers(2**32))))
-        images = draw([(things, paper) for things, paper, *_ in told], self.size)
-        samples = [
-            CollageSample(image, things, caption, links, paper, bits)
-            for image, (things, paper, caption, links, bits) in zip(images, told)
-        ]
-        return [self._in_language(sample) for sample in samples] if self.translated else samples
+        samples = list(map(self._sample, index.tolist()))
+        return list(map(self._in_language, samples)) if self.translated else samples
+
+    def _sample(self, i: int) -> CollageSample:
+        if self.pictures is None:
+            return self._first(i)
+        picture = i % self.pictures
+        if picture not in self._laid:
+            self._laid[picture] = self._first(picture)
+        sample = replace(self._laid[picture], grid=self._grid(picture) if self.grid else None)
+        if i < self.pictures:
+            return sample
+        rng = np.random.default_rng([int(stream("collages", self.split)), self.seed, picture, i])
+        caption, links = self._tell(sample.things, rng)
+        return replace(sample, caption=caption, links=links, bits=int(rng.integers(2**32)))
+
+    def _first(self, picture: int) -> CollageSample:
+        """A picture, with the first of its captions."""
+        rng = np.random.default_rng([int(stream("collages", self.split)), self.seed, picture])
+        while True:  # few layouts have no two things that may be named together
+            things = lay_out(rng, self.styles.get(self.split, KNOWN), self.fewest, self.most, nouns=self.nouns)
+            caption, links = describe(things, rng, self.split == "unseen-pairs")
+            if len(links) > 1:
+                paper, bits = int(rng.integers(PAPERS)), int(rng.integers(2**32))
+                return CollageSample(self.size, things, caption, links, paper, bits)
+
+    def _tell(self, things: Sequence[Thing], rng: np.random.Generator) -> tuple[str, tuple[Link, ...]]:
+        """Another caption of things of which some two may be named together."""
+        while True:
+            caption, links = describe(things, rng, self.split == "unseen-pairs")
+            if len(links) > 1:
+                return caption, links
+
+    def _grid(self, picture: int) -> Float[Tensor, "positions 96"]:
+        """The frozen features of a picture, computed with those beside it."""
+        from mmlearn.data.grid_features import grid_features
+
+        chunk, number = divmod(picture, CHUNK)
+        if chunk not in self._grids:
+            beside = map(self._first, range(chunk * CHUNK, (chunk + 1) * CHUNK))
+            self._grids[chunk] = grid_features(draw([(each.things, each.paper) for each in beside], self.size))
+        return self._grids[chunk][number]
 
     def _in_language(self, sample: CollageSample) -> CollageSample:
         """The sample with a caption that lists in this language what its English caption names."""
