@@ -30,10 +30,10 @@ from mmlearn.notebooks import Notebook, chapters
 REFERENCE = ("systems/index", "presets", "api/index", "commands")
 RECORDED = ("laptop", "long", "gpu")  # at smoke scale numbers mean nothing
 NOT_SHOWN = "mmlearn.data.build"  # for whoever builds the archives anew
-FIRST_LESSON = "chapters/00_first_lesson"
+WITH_MODEL = "chapters/00-lab_from_pixels"
 MODEL_IN_PAGE = """## Try the model itself
 
-The CLIP that this chapter trained on scenes runs here, in your browser. Type a sentence, and see what each patch adds \
+The CLIP that this lab trained on scenes runs here, in your browser. Type a sentence, and see what each patch adds \
 and how the pictures are ranked; then click on the grid to build a scene of your own, and see which sentence it fits.
 
 <div id="clip-in-page"><noscript>This needs JavaScript.</noscript></div>
@@ -118,12 +118,12 @@ def _is_progress(output: dict) -> bool:
 
 
 def lesson_page(book: Path) -> str:
-    """The picture that the first lesson ends with, where it has been kept."""
-    if not (book / "_static" / "lesson.png").is_file():
+    """The picture that the first lesson makes."""
+    if not (book.parent / "notebooks" / "heroes" / "00.png").is_file():
         return "\n"
     return (
-        "```{figure} /_static/lesson.png\n:alt: pictures, a word above each, and the patches that the word looks at\n\n"
-        "What `make lesson` draws: where each word looks, and how often that is its object.\n```\n"
+        "```{figure} /chapters/heroes/00.png\n:alt: a picture with its caption, and where three of its words point\n\n"
+        "What `make lesson` draws: words of a caption point at things, in a drawing style never seen.\n```\n"
     )
 
 
