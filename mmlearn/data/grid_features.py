@@ -92,5 +92,5 @@ class GridDetector(BoxDetector):
         return WIDTH
 
     def features(self, samples: Sequence[Any], boxes: Tensor, classes: Tensor) -> Tensor:
-        """What MobileNetV2 says of each box."""
-        return region_features(grid_of(samples), boxes)
+        """What MobileNetV2 says of each box, divided by 4 as the pixels of a ``BoxDetector`` are."""
+        return region_features(grid_of(samples), boxes) / 4
