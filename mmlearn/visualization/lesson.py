@@ -157,6 +157,20 @@ def overlay(
 
 
 @plt.rc_context(PLAIN)
+def answers(images: Sequence[Float[Tensor, "3 height width"]], sentences: Sequence[str], *, title: str = "") -> Figure:
+    """For each sentence a row of as many pictures, the nearest first."""
+    columns = len(images) // len(sentences)
+    figure, axes = new_figure(len(sentences), columns, 1.75, 2.0)
+    for row, sentence in zip(range(len(sentences)), sentences):
+        for column in range(columns):
+            show_image(axes[row, column], images[row * columns + column])
+            _frame(axes[row, column], "#d0d7de", 1)
+        axes[row, 0].set_title(f"“{sentence}”", fontsize=11, loc="left")
+    figure.suptitle(title, fontsize=10.5)
+    return figure
+
+
+@plt.rc_context(PLAIN)
 def pointing_board(
     images: Sequence[Float[Tensor, "3 height width"]],
     words: Sequence[str],
