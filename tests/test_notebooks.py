@@ -303,7 +303,7 @@ def test_every_figure_of_a_chapter_is_shown_in_it(path):
 
 def test_the_last_run_draws_the_others_and_all_are_recorded(tmp_path, monkeypatch):
     """Seed 0, whose outputs are kept, runs last; the record has every seed in order."""
-    from mmlearn import cli
+    from mmlearn import run_command
 
     seen, notebook = [], Notebook("07", "07_contrastive", "x", 1, tmp_path / "07_contrastive.ipynb")
 
@@ -317,7 +317,7 @@ def test_the_last_run_draws_the_others_and_all_are_recorded(tmp_path, monkeypatc
     monkeypatch.setattr(notebooks, "find", lambda number: notebook)
     monkeypatch.setattr(notebooks, "run", pretend)
     monkeypatch.setattr(notebooks, "keep_outputs", lambda chapter, executed: seen.append(executed.parent.name))
-    cli.run("07", scale="laptop", seed=0, seeds=3, keep=True, weights=False, output=None)
+    run_command.run("07", scale="laptop", seed=0, seeds=3, keep=True, weights=False, output=None)
     assert seen == [(2, []), (1, []), (0, [1, 2]), "seed-0"]
     record = json.loads((tmp_path / "book" / "results" / "07" / "laptop.json").read_text())
     assert [run["seed"] for run in record["runs"]] == [0, 1, 2]

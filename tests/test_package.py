@@ -142,6 +142,7 @@ MAY = {
     "doctor": {"data"},
     "console": {"escaping", "files", "progress"},
     "exercise_commands": {"exercises", "console"},
+    "run_command": {"chapters", "notebooks", "console"},
     "plan_command": {"recipes", "training", "console", "escaping"},
     "systems_command": {"recipes"},
     "train_command": {"data", "training", "console", "escaping"},

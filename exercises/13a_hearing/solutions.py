@@ -71,3 +71,44 @@ def ctc_log_likelihood(log_probs, tokens, frame_mask=None, token_mask=None, blan
     # A text ends with its own last token or with the blank after it: the states 2 · length - 1 and 2 · length.
     last = 2 * token_mask.sum(1, keepdim=True)
     return torch.cat([alpha.gather(1, last), alpha.gather(1, last - 1)], dim=1).logsumexp(1)
+
+
+def whisper_log_mel(waveform, mels=80):
+    from mmlearn.data.mel import slaney_bands
+
+    # A window of 400 samples every 160; it is centred, and mirrors the clip at its ends.
+    spectrum = torch.stft(waveform, 400, 160, window=torch.hann_window(400), return_complex=True)
+    # The last window is centred behind the clip; of the others the power, (b, 201, s).
+    power = spectrum[:, :, :-1].abs().square()
+    # Each band sums up the frequencies of its triangle: (mels, 201) times (b, 201, s).
+    band = slaney_bands(mels).T @ power
+    # The floor comes before the logarithm, which is log10.
+    log = band.clamp(min=1e-10).log10()
+    # Of each clip only the loudest 80 dB are kept, and all is brought near [-1, 1].
+    loudest = log.amax((1, 2), keepdim=True)
+    return (log.maximum(loudest - 8) + 4) / 4
+
+
+def may_follow(written, words, times, first_within=50):
+    # The end token is number words, and time 0 stands behind it.
+    first, tokens = words + 1, written.tolist()
+    allowed = torch.zeros(words + 1 + times, dtype=torch.bool)
+    # Nothing is written: one of the first times.
+    if not tokens:
+        allowed[first : first + first_within + 1] = True
+        return allowed
+    # Everywhere else the text may end.
+    allowed[words] = True
+    # A time ends a phrase if a word stands before it; otherwise it begins one.
+    is_time = tokens[-1] >= first
+    ends = is_time and len(tokens) > 1 and tokens[-2] < first
+    # The last time that was written, wherever it stands.
+    last = max(token for token in tokens if token >= first)
+    # Behind an end: the same time or later. Behind a beginning: words. Behind a word: words, or a later time.
+    if ends:
+        allowed[last:] = True
+    else:
+        allowed[:words] = True
+        if not is_time:
+            allowed[last + 1 :] = True
+    return allowed

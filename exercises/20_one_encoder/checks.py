@@ -21,7 +21,7 @@ from mmlearn.exercises import (
     task,
 )
 from mmlearn.exercises.inputs import between, evenly, numbers, some_of, uniform
-from mmlearn.models.unified.multiway import by_modality
+from mmlearn.models.unified.multiway_blocks import by_modality
 from mmlearn.objectives.masked_image import masked_pixels, normalised_patches, restore_order
 from mmlearn.objectives.self_distillation import contextual_targets
 from mmlearn.objectives.unpaired import own_gradient

@@ -1,6 +1,7 @@
-"""What a sound looks like: its log-mel spectrogram, that spectrogram with parts hidden, and as a picture."""
+"""What a sound looks like: its log-mel, as most systems and as Whisper hear it, with parts hidden, and as a picture."""
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +44,46 @@ class LogMel(nn.Module):
         mel = self.power(waveform.masked_fill(~mask, 0))[:, :, :frames].clamp(min=FLOOR).log()
         real = mask[:, :: self.hop]  # a frame is, where the sample is that it is centred on
         return mel.masked_fill(~real[:, None], math.log(FLOOR)), real
+
+
+@lru_cache(maxsize=4)
+def slaney_bands(mels: int) -> Float[Tensor, "bins mels"]:
+    """Triangles of area 1 at equal distances on Slaney's scale: linear up to 1 kHz, and then logarithmic."""
+    from torchaudio.functional import melscale_fbanks
+
+    n_fft = round(WINDOW * RATE)
+    return melscale_fbanks(n_fft // 2 + 1, 0.0, RATE / 2, mels, RATE, norm="slaney", mel_scale="slaney")
+
+
+def whisper_log_mel(
+    waveform: Float[Tensor, "b samples"], mels: int = 80, frames: int | None = None
+) -> Float[Tensor, "b mels s"]:
+    r"""The log-mel that Whisper hears: 100 frames a second, the loudest 80 dB of a clip, near [-1, 1].
+
+    .. math:: l = \log_{10} \max\Big(\textstyle\sum_j F_{kj} |\mathrm{STFT}(x)_{js}|^2,\, 10^{-10}\Big), \quad
+       m_{ks} = \frac{\max(l_{ks},\, \max l - 8) + 4}{4}
+
+    Window s, of 25 ms, is centred on sample 160 s; before and behind the clip its samples are mirrored. The F are
+    :func:`slaney_bands`. With ``frames`` the clip is followed by silence up to so many: Whisper hears 3000, which are
+    30 s. Raises ``ValueError`` for a clip that has more, and for one of fewer than 201 samples, which has no mirror.
+    Source: Radford et al. 2022 (Whisper), section 2.2; official code, ``log_mel_spectrogram``.
+    """
+    n_fft, hop = round(WINDOW * RATE), round(HOP * RATE)
+    if frames is not None:
+        if waveform.shape[1] > frames * hop:
+            raise ValueError(
+                f"A sound of {waveform.shape[1] / RATE:.4g} s is longer than the {frames * HOP:g} s that are heard at "
+                "once: cut it into pieces."
+            )
+        waveform = F.pad(waveform, (0, frames * hop - waveform.shape[1]))
+    if waveform.shape[1] <= n_fft // 2:
+        raise ValueError(f"A log-mel of Whisper needs more than {n_fft // 2} samples, got {waveform.shape[1]}.")
+    window = torch.hann_window(n_fft, device=waveform.device)
+    spectrum = torch.stft(waveform, n_fft, hop, window=window, return_complex=True)  # (b, bins, s + 1)
+    power = spectrum[:, :, :-1].abs().square()  # the last window is centred behind the clip
+    log = (slaney_bands(mels).to(power).T @ power).clamp(min=1e-10).log10()  # (b, mels, s)
+    loudest = log.amax((1, 2), keepdim=True)  # of each clip
+    return (log.maximum(loudest - 8) + 4) / 4
 
 
 def spec_augment(

@@ -4,8 +4,9 @@ Each function asks ``next_logits``, a function from the tokens so far (n, t) to 
 no model. ``start`` (b, t) holds what the texts begin with, padded at the left. A text goes on until ``end_token``,
 which is part of it, or until it has ``max_length`` tokens with the start; behind the end stands ``pad_token``.
 
-``allowed`` narrows what may be written (:mod:`mmlearn.generation.constrained`). All raise ``ValueError`` for a start
-that is empty, too long, or has its end in the middle, and for scores that are NaN or exclude every token.
+``allowed`` narrows what may be written. No text ends before it has ``min_new_tokens`` behind its start, and no n-gram
+of ``no_repeat_ngram_size`` tokens is in it twice (:mod:`mmlearn.generation.constrained`). All raise ``ValueError`` for
+a start that is empty, too long, or has its end in the middle, and for scores that are NaN or exclude every token.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmlearn.generation.constrained import Allowed, mask_disallowed
+from mmlearn.generation.constrained import Allowed, Limit, limits
 
 NextLogits = Callable[[Int[Tensor, "n t"]], Float[Tensor, "n v"]]
 
@@ -27,9 +28,12 @@ def greedy(
     max_length: int,
     pad_token: int = 0,
     allowed: Allowed | None = None,
+    min_new_tokens: int = 0,
+    no_repeat_ngram_size: int = 0,
 ) -> Int[Tensor, "b length"]:
     r"""Take the likeliest token, again and again, :math:`y_t = \arg\max_y p(y \mid y_{<t})`."""
-    return _extend(next_logits, lambda logits: logits.argmax(-1), start, end_token, max_length, pad_token, allowed)
+    limit = limits(start.shape[1], end_token, allowed, min_new_tokens, no_repeat_ngram_size)
+    return _extend(next_logits, lambda logits: logits.argmax(-1), start, end_token, max_length, pad_token, limit)
 
 
 def sample(
@@ -40,20 +44,23 @@ def sample(
     max_length: int,
     pad_token: int = 0,
     allowed: Allowed | None = None,
+    min_new_tokens: int = 0,
+    no_repeat_ngram_size: int = 0,
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float = 1.0,
     generator: torch.Generator,
 ) -> Int[Tensor, "b length"]:
     """Draw each token by its probability, as :func:`sampling_probabilities` changes it. Errors as there."""
-    mask_disallowed = dict(temperature=temperature, top_k=top_k, top_p=top_p)
-    sampling_probabilities(torch.zeros(1, 1), **mask_disallowed)  # refuses what cannot be, before a model is asked
+    settings = dict(temperature=temperature, top_k=top_k, top_p=top_p)
+    sampling_probabilities(torch.zeros(1, 1), **settings)  # refuses what cannot be, before a model is asked
+    limit = limits(start.shape[1], end_token, allowed, min_new_tokens, no_repeat_ngram_size)
 
     def draw(logits: Tensor) -> Tensor:
-        odds = sampling_probabilities(logits, **mask_disallowed).to(generator.device)
+        odds = sampling_probabilities(logits, **settings).to(generator.device)
         return torch.multinomial(odds, 1, generator=generator)[:, 0].to(logits.device)
 
-    return _extend(next_logits, draw, start, end_token, max_length, pad_token, allowed)
+    return _extend(next_logits, draw, start, end_token, max_length, pad_token, limit)
 
 
 def sampling_probabilities(
@@ -93,6 +100,8 @@ def beam_search(
     max_length: int,
     pad_token: int = 0,
     allowed: Allowed | None = None,
+    min_new_tokens: int = 0,
+    no_repeat_ngram_size: int = 0,
     beams: int = 3,
     length_penalty: float = 1.0,
 ) -> Int[Tensor, "b length"]:
@@ -111,6 +120,7 @@ def beam_search(
         raise ValueError(f"A search needs at least one beam, got {beams}.")
     _check_start(start, end_token, max_length, pad_token)
     (b, begun), device = start.shape, start.device
+    limit = limits(begun, end_token, allowed, min_new_tokens, no_repeat_ngram_size)
     tokens = start.repeat_interleave(beams, dim=0)  # (b · beams, t)
     # All beams begin alike, so only the first of each text may go on. What may not has -inf.
     score = torch.full((b, beams), -torch.inf, device=device)
@@ -131,8 +141,9 @@ def beam_search(
         step = _ask(next_logits, tokens, dead).float().log_softmax(-1)
         if beams > (v := step.shape[-1]):
             raise ValueError(f"{beams} beams are more than the {v} tokens of the vocabulary: take at most {v}.")
-        step = step if allowed is None else mask_disallowed(step, tokens, begun, dead, allowed)
+        step = limit(step, tokens, dead)
         total = score[:, :, None] + step.unflatten(0, (b, beams))  # (b, beams, v)
+        _check_open(total.flatten(1), tokens[::beams], best_value > -torch.inf)
         # Each beam has one way to end, so that of twice as many at least ``beams`` go on.
         high, index = total.flatten(1).topk(min(2 * beams, beams * v))
         row = index // v + torch.arange(b, device=device)[:, None] * beams
@@ -161,14 +172,14 @@ def _extend(
     end_token: int,
     max_length: int,
     pad_token: int,
-    allowed: Allowed | None,
+    limit: Limit,
 ) -> Int[Tensor, "n length"]:
     """Add the chosen token to each text until all have ended."""
     _check_start(tokens, end_token, max_length, pad_token)
-    begun, done = tokens.shape[1], torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
+    done = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
     while tokens.shape[1] < max_length and not done.all():
-        logits = _ask(next_logits, tokens, done)
-        logits = logits if allowed is None else mask_disallowed(logits, tokens, begun, done, allowed)
+        logits = limit(_ask(next_logits, tokens, done), tokens, done)
+        _check_open(logits, tokens, done)
         token = choose(logits).masked_fill(done, pad_token)
         tokens = torch.cat([tokens, token[:, None]], dim=1)
         done |= token == end_token
@@ -186,6 +197,15 @@ def _ask(next_logits: NextLogits, tokens: Int[Tensor, "n t"], done: Bool[Tensor,
             raise ValueError(f"No token may be written {where}: the scores of all are -inf.")
         raise ValueError(f"The scores {where} have {highest[i].item()} among them: look for it in the model's weights.")
     return logits.masked_fill(done[:, None], 0.0) if done.any() else logits  # whatever is said after the end
+
+
+def _check_open(logits: Float[Tensor, "n v"], tokens: Int[Tensor, "n t"], done: Bool[Tensor, "n"]) -> None:
+    """``ValueError`` for a text that is not done, and of which no token may be written."""
+    if (none := (logits.amax(-1) == -torch.inf) & ~done).any():
+        written = tokens[int(none.nonzero()[0, 0])].tolist()
+        raise ValueError(
+            f"min_new_tokens and no_repeat_ngram_size leave no token that may follow {written}: lower one of them."
+        )
 
 
 def _check_start(start: Int[Tensor, "b t"], end_token: int, max_length: int, pad_token: int) -> None:

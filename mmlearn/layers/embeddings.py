@@ -132,7 +132,7 @@ def look_up(table: nn.Embedding, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b
 class TextEmbedding(nn.Module):
     """Look up each token and add the learned embedding of its ``position``; without these they count from 0.
 
-    Position 0 is row ``first_position`` of the table; nothing reads the rows before, which RoBERTa has.
+    Position 0 is row ``first_position`` of the table.
     Raises ``ValueError`` for more tokens than ``max_length`` positions, and as :func:`look_up` does.
     Source: Devlin et al. 2019 (BERT), figure 2; Radford et al. 2018 (GPT), section 3.1.
     """
@@ -146,10 +146,14 @@ class TextEmbedding(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "b t"], position: Int[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
         positions = self.positions[self.first_position :]
-        most = len(positions)
         length = tokens.shape[1]
         if position is not None and position.numel():
             length = 0 if torch.compiler.is_compiling() else int(position.max()) + 1  # a graph looks at no value
+        self.check_length(length)
+        return look_up(self.tokens, tokens) + positions[slice(length) if position is None else position]
+
+    def check_length(self, length: int) -> None:
+        """``ValueError`` for more tokens than positions."""
+        most = len(self.positions) - self.first_position
         if length > most:
             raise ValueError(f"{length} tokens are more than the {most} positions of this model; shorten the text.")
-        return look_up(self.tokens, tokens) + positions[slice(length) if position is None else position]

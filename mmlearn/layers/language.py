@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers.activations import ACTIVATIONS
-from mmlearn.layers.embeddings import TextEmbedding
+from mmlearn.layers.embeddings import TextEmbedding, look_up
 from mmlearn.layers.transformer import TransformerConfig
 from mmlearn.tensor_checks import values_are_readable
 
@@ -47,6 +47,10 @@ class BERTEmbedding(TextEmbedding):
     ``token_type`` says which sentence or modality a token is of, by default the first. The vector of ``pad_token`` gets
     no gradient from being looked up. A ``mask`` is only checked, as :func:`check_text_mask` does; other errors as in
     :class:`~mmlearn.layers.TextEmbedding`.
+
+    Where positions begin at a ``first_position``, as RoBERTa's do, they count the tokens that are not padding, and
+    padding, also between words, has the row before the first, which does not learn. Source: fairseq's
+    ``make_positions``.
     """
 
     def __init__(self, config: BERTEncoderConfig):
@@ -64,10 +68,22 @@ class BERTEmbedding(TextEmbedding):
         position: Int[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t d"]:
         check_text_mask(mask)
-        x = super().forward(tokens, position)
+        if position is None and self.first_position:
+            positions = F.embedding(self._rows(tokens), self.positions, self.first_position - 1)
+            x = look_up(self.tokens, tokens) + positions
+        else:
+            x = super().forward(tokens, position)
         if self.token_types is not None:
             x = x + self.token_types(torch.zeros_like(tokens) if token_type is None else token_type)
         return self.dropout(self.norm(x))
+
+    def _rows(self, tokens: Int[Tensor, "b t"]) -> Int[Tensor, "b t"]:
+        """RoBERTa's row of the position table for each token."""
+        real = tokens != (-1 if self.tokens.padding_idx is None else self.tokens.padding_idx)
+        position = real.cumsum(1) * real  # from 1; 0 is padding
+        if tokens.shape[1] > len(self.positions) - self.first_position:  # so that a GPU is asked for no value else
+            self.check_length(int(position.max()) if len(tokens) else 0)
+        return position + (self.first_position - 1)
 
 
 def check_text_mask(mask: Bool[Tensor, "b t"] | None) -> None:

@@ -46,10 +46,37 @@ def matching_aware_discrimination(
     each a mean. Rows where ``is_wrong`` is False had no wrong text to be shown with, and do not count in the second.
     Scores that know nothing give 2 ln 2. Source: Reed et al. 2016 (GAN-INT-CLS), algorithm 1.
     """
-    punished = F.softplus(wrong)
+    return F.softplus(-real).mean() + (_mean_of_wrong(wrong, is_wrong) + F.softplus(made).mean()) / 2
+
+
+def _mean_of_wrong(wrong: Float[Tensor, "*n"], is_wrong: Bool[Tensor, "*n"] | None) -> Float[Tensor, ""]:
+    """What scores of wrong pairs cost, a mean over rows that do have a wrong text; 0 where there is none."""
     is_wrong = torch.ones_like(wrong, dtype=torch.bool) if is_wrong is None else is_wrong
-    mean = (punished * is_wrong).sum() / is_wrong.sum().clamp(min=1)
-    return F.softplus(-real).mean() + (mean + F.softplus(made).mean()) / 2
+    return (F.softplus(wrong) * is_wrong).sum() / is_wrong.sum().clamp(min=1)
+
+
+def joint_discrimination(
+    real: tuple[Float[Tensor, "b"], Float[Tensor, "b"]],
+    made: tuple[Float[Tensor, "b"], Float[Tensor, "b"]],
+    wrong: Float[Tensor, "b"] | None = None,
+    is_wrong: Bool[Tensor, "b"] | None = None,
+) -> Float[Tensor, ""]:
+    r"""The loss of a discriminator that judges images alone and with their text: the mean of what is to be high, and
+    the mean of what is to be low.
+
+    .. math:: -\frac{1}{2} \left[\log \sigma(D(x)) + \log \sigma(D(x, t))\right]
+       - \frac{1}{3} \left[\log (1 - \sigma(D(\hat x))) + \log (1 - \sigma(D(\hat x, t)))
+       + \log (1 - \sigma(D(x, t')))\right]
+
+    ``real`` and ``made`` are scores of the image alone and with its text, ``wrong`` those of real images with a wrong
+    text. Without ``wrong`` the second mean is of two. ``is_wrong`` as in :func:`matching_aware_discrimination`. Scores
+    that know nothing give 2 ln 2. Source: Xu et al. 2018 (AttnGAN), equation 5, in the form of its official code.
+    """
+    high = [F.softplus(-score).mean() for score in real]
+    low = [F.softplus(score).mean() for score in made]
+    if wrong is not None:
+        low.append(_mean_of_wrong(wrong, is_wrong))
+    return torch.stack(high).mean() + torch.stack(low).mean()
 
 
 def matching_aware_generation(
@@ -82,7 +109,8 @@ def standard_normal_divergence(mean: Float[Tensor, "b d"], log_variance: Float[T
     .. math:: D_\mathrm{KL}(\mathcal{N}(\mu, \sigma^2) \,\|\, \mathcal{N}(0, 1))
        = \frac{1}{2} \sum_d (\mu_d^2 + \sigma_d^2 - 1 - \log \sigma_d^2)
 
-    Standard normal conditions give 0. Source: Zhang et al. 2017 (StackGAN), equation 2.
+    in nats. Standard normal conditions give 0. The official code of AttnGAN takes a mean over the width as well, so it
+    weighs one over the width there. Source: Zhang et al. 2017 (StackGAN), equation 2.
     """
     return (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2
 
@@ -135,6 +163,7 @@ def damsm(
     mask: Bool[Tensor, "b t"],
     positives: Bool[Tensor, "b b"] | None = None,
     sharpness: tuple[float, float, float] = (5.0, 5.0, 10.0),
+    root: bool = True,
 ) -> dict[str, Float[Tensor, ""]]:
     r"""Pictures pick their texts and texts their pictures, once by ``words`` and regions, once by the ``sentence``.
 
@@ -142,10 +171,11 @@ def damsm(
        \mathcal{L}_2 = -\sum_i \log \frac{\exp(\gamma_3 R_{ii})}{\sum_j \exp(\gamma_3 R_{ji})}
 
     for both kinds of R: that of :func:`word_region_scores`, and the cosine of whole picture and whole sentence. Each is
-    the mean of both directions and of rows here, the sum there. ``sharpness`` is (γ₁, γ₂, γ₃). Scores that know nothing
-    give ln b. Source: Xu et al. 2018 (AttnGAN), section 3.2, equations 11 to 13.
+    the mean of both directions and of rows here, the sum there. ``sharpness`` is (γ₁, γ₂, γ₃). Without ``root`` the
+    scores of words are γ₂ R, because the official code leaves out 1/γ₂ of equation 10. Scores that know nothing give
+    ln b. Source: Xu et al. 2018 (AttnGAN), section 3.2, equations 11 to 13.
     """
-    by_words = word_region_scores(regions, words, mask, sharpness[:2])[0]
+    by_words = word_region_scores(regions, words, mask, sharpness[:2])[0] * (1.0 if root else sharpness[1])
     by_sentence = F.normalize(image, dim=-1, eps=1e-6) @ F.normalize(sentence, dim=-1, eps=1e-6).T
     scores = {"words": sharpness[2] * by_words, "sentence": sharpness[2] * by_sentence}
     return {name: pair_cross_entropy(score, score.T, positives) for name, score in scores.items()}

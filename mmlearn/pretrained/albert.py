@@ -21,10 +21,9 @@ def config(published: dict[str, Any], names: set[str]) -> ALBERTConfig:
     dropouts = dict(dropout=("hidden_dropout_prob", 0.0), attention_dropout=("attention_probs_dropout_prob", 0.0))
     sizes = dict(width=4096, num_heads=64, mlp_width=16_384, activation="gelu_new")
     return ALBERTConfig(
-        vocab_size=whole.get("vocab_size", 30_000),
+        **whole.vocabulary(30_000, pad_token=0),
         max_length=whole.get("max_position_embeddings", 512),
         token_types=whole.get("type_vocab_size", 2),
-        pad_token=whole.optional("pad_token_id", 0),
         embedding_width=whole.get("embedding_size", 128),
         **whole.transformer(**sizes, **dropouts),
         pooler=any("pooler." in name for name in names),

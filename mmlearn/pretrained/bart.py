@@ -10,15 +10,16 @@ from mmlearn.pretrained.settings import Settings
 def config(published: dict[str, Any], names: set[str]) -> BARTConfig:
     """Our configuration for a published ``config.json``."""
     whole = Settings(published, "config.json")
+    whole.require("is_encoder_decoder", True)
     whole.refuse("scale_embedding", True)
     whole.refuse("tie_word_embeddings", False)
     return BARTConfig(
-        vocab_size=whole.get("vocab_size", 50_265),
+        **whole.vocabulary(50_265, pad_token=1, optional=False),
         max_length=whole.get("max_position_embeddings", 1024),
-        pad_token=whole.get("pad_token_id", 1),
         start_token=whole.get("bos_token_id", 0),
         end_token=whole.get("eos_token_id", 2),
         decoder_start_token=whole.get("decoder_start_token_id", 2),
+        forced_end_token=whole.optional("forced_eos_token_id", 2),
         width=whole.get("d_model", 1024),
         depth=whole.get("encoder_layers", 12),
         decoder_depth=whole.get("decoder_layers", 12),

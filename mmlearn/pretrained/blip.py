@@ -25,8 +25,9 @@ def config(published: dict[str, Any], names: set[str]) -> BLIPConfig:
     if decoder:
         whole.refuse("tie_word_embeddings", False)
         text.refuse("tie_word_embeddings", False)
-    table = text.get("vocab_size", 30_524)
-    text.require("bos_token_id", table - 2)  # [Decode]; the last is [Encode]
+    vocabulary = text.vocabulary(30_524, pad_token=0, optional=False)
+    vocabulary["vocab_size"] -= 2  # [Decode] and [Encode] are the last
+    text.require("bos_token_id", vocabulary["vocab_size"])
     return BLIPConfig(
         image=ImageEncoderConfig(
             image_size=image.size("image_size", 384),
@@ -34,10 +35,9 @@ def config(published: dict[str, Any], names: set[str]) -> BLIPConfig:
             **image.transformer(norm_epsilon=1e-5, **CLIP_DROPOUTS),
         ),
         text=BERTEncoderConfig(
-            vocab_size=table - 2,
+            **vocabulary,
             max_length=text.get("max_position_embeddings", 512),
             token_types=0,
-            pad_token=text.get("pad_token_id", 0),
             **text.transformer(num_heads=8, **VIT_DROPOUTS),
         ),
         end_token=text.get("sep_token_id", 102),

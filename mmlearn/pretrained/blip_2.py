@@ -32,6 +32,8 @@ def config(published: dict[str, Any], names: set[str]) -> BLIP2Config:
         check_parts(image, "blip_2_vision_model", text)
         language = gpt2.language_model(text)
     image.require("qkv_bias", True)
+    vocabulary = former.vocabulary(30_522, pad_token=0, optional=False)
+    vocabulary["vocab_size"] -= 1  # [Decode] is the last
     return BLIP2Config(
         image_encoder=ImageEncoderConfig(
             image_size=image.size("image_size", 224),
@@ -39,9 +41,8 @@ def config(published: dict[str, Any], names: set[str]) -> BLIP2Config:
             **image.transformer(width=1408, depth=39, num_heads=16, mlp_width=6144, norm_epsilon=1e-6, **CLIP_DROPOUTS),
         ),
         query_former=QFormerConfig(
-            vocab_size=former.get("vocab_size", 30_522) - 1,  # [Decode] is the last
+            **vocabulary,
             max_length=former.get("max_position_embeddings", 512),
-            pad_token=former.get("pad_token_id", 0),
             num_queries=whole.get("num_query_tokens", 32),
             cross_attention_every=former.get("cross_attention_frequency", 2),
             **former.transformer(**BERT_DROPOUTS),

@@ -32,7 +32,8 @@ def config(published: dict[str, Any], names: set[str]) -> CLAPConfig:
     pieces, rest = divmod(audio.get("spec_size", 256), mels)
     if rest or not pieces:
         raise ValueError(f"spec_size of audio_config should be a multiple of num_mel_bins {mels}.")
-    pad_token = text.get("pad_token_id", 1)
+    vocabulary = text.vocabulary(50_265, pad_token=1, optional=False)
+    first_position = vocabulary["pad_token"] + 1
     return CLAPConfig(
         audio=HTSATConfig(
             width,
@@ -47,11 +48,10 @@ def config(published: dict[str, Any], names: set[str]) -> CLAPConfig:
         ),
         text=BERTEncoderConfig(
             **text.transformer(**BERT_DROPOUTS),
-            vocab_size=text.get("vocab_size", 50_265),
-            max_length=text.get("max_position_embeddings", 514) - pad_token - 1,
-            first_position=pad_token + 1,
+            **vocabulary,
+            max_length=text.get("max_position_embeddings", 514) - first_position,
+            first_position=first_position,
             token_types=1,
-            pad_token=pad_token,
         ),
         embedding_width=whole.get("projection_dim", 512),
     )

@@ -1,12 +1,14 @@
-"""Released pickles become safetensors: UNITER, ALBEF, ViLBERT, VL-BERT and DeCoAR 2.0, in this library's own layout.
+"""Released weights become safetensors in this library's own layout: pickles, and what CTranslate2 writes of Whisper.
 
-A pickle is a program. It is read by PyTorch's weights-only loader, which builds tensors, numbers and texts and nothing
-else; what asks for more is refused. What is written, ``config.json`` and ``model.safetensors`` under our names, is read
-by :func:`~mmlearn.load_pretrained`. Names and shapes are those of the official codes, which each layout names.
+Pickles are of UNITER, ALBEF, ViLBERT, VL-BERT and DeCoAR 2.0. A pickle is a program. It is read by PyTorch's
+weights-only loader, which builds tensors, numbers and texts and nothing else; what asks for more is refused. What is
+written, ``config.json`` and ``model.safetensors`` under our names, is read by :func:`~mmlearn.load_pretrained`. Names
+and shapes are those of the official codes, which each layout names.
 """
 
 import argparse
 import json
+import mmap
 import re
 from pathlib import Path
 from typing import Any
@@ -16,24 +18,31 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mmlearn.files import refuse_links, written_whole
+from mmlearn.pretrained.ctranslate2 import LAYOUT as CTRANSLATE2
+from mmlearn.pretrained.ctranslate2 import is_ctranslate2, read_ctranslate2
+from mmlearn.pretrained.extras import EXTRAS, read_extra
 from mmlearn.pretrained.layouts import LAYOUTS, Layout, Tensors
 from mmlearn.pretrained.loading import build_own, rename
 
+WRITTEN = ("config.json", "model.safetensors", "tokenizer.json", "special_tokens.json")
 MODEL_FILES = ("model.safetensors", "config.json", "*.safetensors*")  # a pickle may lie beside what it becomes
 
 
 def convert(file: Path, folder: Path, force: bool = False) -> str:
-    """Write what a released pickle holds to ``folder``, as a checkpoint of ours. Returns what was done, in one line.
+    """Write what a released file holds to ``folder``, as a checkpoint of ours. Returns what was done, in one line.
+
+    ``file`` is a pickle, CTranslate2's ``model.bin``, or the name of an extra (:mod:`mmlearn.pretrained.extras`). A
+    ``tokenizer.json`` that belongs to it is copied.
 
     Raises ``FileNotFoundError`` without the file; ``ValueError`` where the folder has links, or a model already, unless
     that is to be overwritten by ``force``, for a pickle that wants to run code, a damaged file, a layout that is not
     known, and tensors that are missing, left over, sparse, or of another shape.
     """
-    refuse_links(folder, [folder / "config.json", folder / "model.safetensors"])
+    refuse_links(folder, [folder / name for name in WRITTEN])
     there = [path.name for pattern in MODEL_FILES for path in sorted(folder.glob(pattern))]
     if there and not force:
         raise ValueError(f"{folder} holds a {there[0]} already; give another folder, or add --force.")
-    published = _plain_names(_tensors_in(_read(file), file))
+    published, tokenizer = _released(file)
     layout = _layout_of(published, file)
     left, twins, rest = [], {}, {}
     for name, tensor in published.items():
@@ -60,15 +69,32 @@ def convert(file: Path, folder: Path, force: bool = False) -> str:
     tensors = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
     build_own(config, tensors, file)
     _write(config, tensors, folder)
+    if tokenizer is not None:
+        with written_whole(folder / "tokenizer.json") as unfinished:
+            unfinished.write_bytes(tokenizer)
     count = sum(value.numel() for value in tensors.values())
     without = f", without {', '.join(dict.fromkeys(left))}" if left else ""
     return f"{file} is {layout.system}: {len(tensors)} tensors, {count:,} numbers{without}"
 
 
+def _released(file: Path) -> tuple[Tensors, bytes | None]:
+    """The tensors by their released names, and the ``tokenizer.json`` that belongs to them, if any."""
+    if not file.is_file():
+        if str(file) in EXTRAS:
+            content, tokenizer = read_extra(str(file))
+            return _plain_names(read_ctranslate2(content, file)), tokenizer
+        raise FileNotFoundError(f"There is no file {file}, and no extra of this name; extras are {', '.join(EXTRAS)}.")
+    with file.open("rb") as opened:
+        if not is_ctranslate2(opened.read(64)):
+            return _plain_names(_tensors_in(_read(file), file)), None
+        with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as content:
+            tensors = _plain_names(read_ctranslate2(content, file))
+    beside = file.with_name("tokenizer.json")
+    return tensors, beside.read_bytes() if beside.is_file() else None
+
+
 def _read(file: Path) -> Any:
     """What the pickle holds, read without running anything."""
-    if not file.is_file():
-        raise FileNotFoundError(f"There is no file {file}.")
     try:
         # Namespaces hold the options of fairseq's programs: a plain object, whose parts are checked like all others.
         with torch.serialization.safe_globals([argparse.Namespace]):
@@ -116,10 +142,10 @@ def _first(patterns: dict[str, str], name: str) -> str | None:
 
 
 def _layout_of(tensors: Tensors, file: Path) -> Layout:
-    for layout in LAYOUTS:
+    for layout in (*LAYOUTS, CTRANSLATE2):
         if any(re.search(layout.mark, name) for name in tensors):
             return layout
-    known = ", ".join(layout.system for layout in LAYOUTS)
+    known = ", ".join(layout.system for layout in (*LAYOUTS, CTRANSLATE2))
     some = ", ".join(list(tensors)[:3])
     raise ValueError(f"{file} has no layout that is known here ({known}); it begins with {some:.200}.")
 

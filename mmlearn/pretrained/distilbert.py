@@ -15,10 +15,9 @@ def config(published: dict[str, Any], names: set[str]) -> BERTConfig:
     if language_head:
         whole.refuse("tie_word_embeddings", False)
     return BERTConfig(
-        vocab_size=whole.get("vocab_size", 30_522),
+        **whole.vocabulary(30_522, pad_token=0),
         max_length=whole.get("max_position_embeddings", 512),
         token_types=0,
-        pad_token=whole.optional("pad_token_id", 0),
         width=whole.get("dim", 768),
         depth=whole.get("n_layers", 6),
         num_heads=whole.get("n_heads", 12),

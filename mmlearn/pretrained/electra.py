@@ -25,10 +25,9 @@ def config(published: dict[str, Any], names: set[str]) -> ELECTRAConfig:
         for ours, name in (("width", "width"), ("depth", "depth"), ("heads", "num_heads"), ("mlp_width", "mlp_width")):
             sizes[f"generator_{ours}"] = sizes[name]
     return ELECTRAConfig(
-        vocab_size=whole.get("vocab_size", 30_522),
+        **whole.vocabulary(30_522, pad_token=0),
         max_length=whole.get("max_position_embeddings", 512),
         token_types=whole.get("type_vocab_size", 2),
-        pad_token=whole.optional("pad_token_id", 0),
         embedding_width=whole.get("embedding_size", 128),
         **sizes,
         generator=generator,

@@ -47,10 +47,9 @@ def config(published: dict[str, Any], names: set[str]) -> FLAVAConfig:
             **image.transformer(**VIT_DROPOUTS),
         ),
         text=BERTEncoderConfig(
-            vocab_size=text.get("vocab_size", 30_522),
+            **text.vocabulary(30_522, pad_token=0),
             max_length=text.get("max_position_embeddings", 512),
             token_types=text.get("type_vocab_size", 2),
-            pad_token=text.optional("pad_token_id", 0),
             norm_first=True,
             **text.transformer(**VIT_DROPOUTS),
         ),

@@ -18,10 +18,9 @@ def config(published: dict[str, Any], names: set[str]) -> GITConfig:
     return GITConfig(
         image=clip.image_encoder(whole.part("vision_config"), patch_size=16),
         text=BERTEncoderConfig(
-            vocab_size=whole.get("vocab_size", 30_522),
+            **whole.vocabulary(30_522, pad_token=0),
             max_length=whole.get("max_position_embeddings", 1024),
             token_types=0,
-            pad_token=whole.optional("pad_token_id", 0),
             **whole.transformer(depth=6, **BERT_DROPOUTS),
         ),
         start_token=whole.get("bos_token_id", 101),

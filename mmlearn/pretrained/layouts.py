@@ -40,13 +40,14 @@ class Layout:
     packed: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def _depth(tensors: Tensors, before: str) -> int:
+def count_blocks(tensors: Tensors, before: str) -> int:
     """How many blocks there are whose names begin so."""
     numbers = (re.match(rf"{re.escape(before)}\.(\d+)\.", name) for name in tensors)
     return 1 + max((int(found.group(1)) for found in numbers if found), default=-1)
 
 
-def _heads(width: int, head_width: int = HEAD_WIDTH) -> int:
+def count_heads(width: int, head_width: int = HEAD_WIDTH) -> int:
+    """How many heads of this width there are. ``ValueError`` where they do not fill the width."""
     if width % head_width:
         raise ValueError(f"its width {width} is no multiple of {head_width}, the width of a head in all released ones.")
     return width // head_width
@@ -60,8 +61,8 @@ def _bert(tensors: Tensors, embedding: str, blocks: str) -> dict[str, Any]:
         max_length=len(positions),
         token_types=len(tensors[f"{embedding}.token_types.weight"]),
         width=words.shape[1],
-        depth=_depth(tensors, blocks),
-        num_heads=_heads(words.shape[1]),
+        depth=count_blocks(tensors, blocks),
+        num_heads=count_heads(words.shape[1]),
         mlp_width=len(tensors[f"{blocks}.0.mlp.expand.weight"]),
     )
 
@@ -110,13 +111,13 @@ def _albef(tensors: Tensors) -> dict[str, Any]:
             image_size=side * patch,
             patch_size=patch,
             width=len(patches),
-            depth=_depth(tensors, blocks),
-            num_heads=_heads(len(patches)),
+            depth=count_blocks(tensors, blocks),
+            num_heads=count_heads(len(patches)),
             mlp_width=len(tensors[f"{blocks}.0.mlp.expand.weight"]),
             norm_epsilon=1e-6,
         ),
         text=_bert(tensors, "online.embedding", "online.text_encoder.blocks"),
-        fusion_depth=_depth(tensors, "online.multimodal_encoder.blocks"),
+        fusion_depth=count_blocks(tensors, "online.multimodal_encoder.blocks"),
         embedding_width=len(tensors["online.image_projection.weight"]),
         queue_size=len(tensors["queue.image"]),
     )
@@ -151,20 +152,20 @@ def _fusion_layer(tensors: Tensors) -> int:
 
 
 def _vilbert(tensors: Tensors) -> dict[str, Any]:
-    visual, meetings = tensors["visual_embedding.features.weight"], _depth(tensors, "co_attention")
-    depth, visual_depth = _depth(tensors, "text_blocks"), _depth(tensors, "visual_blocks")
+    visual, meetings = tensors["visual_embedding.features.weight"], count_blocks(tensors, "co_attention")
+    depth, visual_depth = count_blocks(tensors, "text_blocks"), count_blocks(tensors, "visual_blocks")
     width = len(tensors["text_pooler.weight"])
     return _bert(tensors, "embedding", "text_blocks") | dict(
         visual=dict(
             width=len(visual),
             depth=visual_depth,
-            num_heads=_heads(len(visual), 2 * HEAD_WIDTH),
+            num_heads=count_heads(len(visual), 2 * HEAD_WIDTH),
             mlp_width=len(tensors["visual_blocks.0.mlp.expand.weight"]),
         ),
         region_width=visual.shape[1],
         region_classes=len(tensors["region_head.3.weight"]),
         co_attention_width=width,
-        co_attention_heads=_heads(width, 2 * HEAD_WIDTH),
+        co_attention_heads=count_heads(width, 2 * HEAD_WIDTH),
         # As in all configurations of the official code: the last blocks of words meet the first ones of regions.
         text_connections=list(range(depth - meetings, depth)),
         visual_connections=list(range(meetings)),
@@ -204,8 +205,8 @@ def _decoar2(tensors: Tensors) -> dict[str, Any]:
     return dict(
         mels=projection.shape[1],
         width=len(projection),
-        depth=_depth(tensors, blocks),
-        num_heads=_heads(len(projection)),
+        depth=count_blocks(tensors, blocks),
+        num_heads=count_heads(len(projection)),
         mlp_width=len(tensors[f"{blocks}.0.mlp.expand.weight"]),
         position_kernel=direction.shape[2],
         position_groups=len(projection) // direction.shape[1],

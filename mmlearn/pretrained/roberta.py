@@ -18,14 +18,13 @@ def config(published: dict[str, Any], names: set[str]) -> BERTConfig:
     if language_head:
         whole.refuse("tie_word_embeddings", False)
         whole.require("hidden_act", "gelu")  # that of the head, whatever this says
-    pad_token = whole.get("pad_token_id", 1)
-    first_position = pad_token + 1
+    vocabulary = whole.vocabulary(50_265, pad_token=1, optional=False)
+    first_position = vocabulary["pad_token"] + 1
     return BERTConfig(
-        vocab_size=whole.get("vocab_size", 50_265),
+        **vocabulary,
         max_length=whole.get("max_position_embeddings", 512) - first_position,
         first_position=first_position,
         token_types=whole.get("type_vocab_size", 2),
-        pad_token=pad_token,
         **whole.transformer(**BERT_DROPOUTS),
         pooler=any("pooler." in name for name in names),
         language_head=language_head,

@@ -17,14 +17,40 @@ ACTIVATIONS = {
     "swish": "silu",
 }
 
+# Second names that a format reads: model_type → second name → the name under which it is read here.
+ENCODER_DECODER = dict(
+    hidden_size="d_model", num_hidden_layers="encoder_layers", num_attention_heads="encoder_attention_heads"
+)
+SECOND_NAMES = {
+    "bart": ENCODER_DECODER,
+    "detr": ENCODER_DECODER,
+    "distilbert": dict(hidden_size="dim", num_hidden_layers="n_layers", num_attention_heads="n_heads"),
+    "gpt2": dict(hidden_size="n_embd", num_hidden_layers="n_layer", num_attention_heads="n_head")
+    | dict(max_position_embeddings="n_positions"),
+    "t5": dict(hidden_size="d_model", num_hidden_layers="num_layers", num_attention_heads="num_heads", head_dim="d_kv"),
+    "clip": {f"{part}_config_dict": f"{part}_config" for part in ("text", "vision")},
+    "flava": {f"{part}_config_dict": f"{part}_config" for part in ("text", "image", "multimodal", "image_codebook")},
+}
+
 
 class Settings:
-    """One object of a ``config.json``; ``where`` says which, for messages. All raise ``ValueError``."""
+    """One object of a ``config.json``; ``where`` says which, for messages. All raise ``ValueError``.
+
+    What stands under a second name of its format takes the position of what stands under the first, as in Transformers.
+    The older ``…_config_dict`` are such names, of which null says nothing; a format that has none is refused with one.
+    """
 
     def __init__(self, values: Any, where: str):
         if not isinstance(values, dict):
             raise ValueError(f"{where} should be a JSON object, not {values!r}.")
-        self.values, self.where = values, where
+        values = {name: value for name, value in values.items() if value is not None or not name.endswith("_dict")}
+        second = SECOND_NAMES.get(str(values.get("model_type")), {})
+        renamed = {second[name]: name for name in values if name in second}
+        if unread := [name for name in values if name.endswith("_config_dict") and name not in second]:
+            raise ValueError(f"{unread[0]} in {where} is not read here: put it under {unread[0][: -len('_dict')]}.")
+        self.values = values | {name: values[other] for name, other in renamed.items()}
+        notes = [f"{other} for {name}" for name, other in renamed.items() if values.get(name) != values[other]]
+        self.where = f"{where} (with {', '.join(notes)})" if notes else where
 
     def get(self, name: str, default: Any) -> Any:
         """The value, or the format's default where none is written.
@@ -45,10 +71,10 @@ class Settings:
         """
         if learned:
             self.refuse("problem_type", "regression")
-        labels = self.values.get("id2label")
-        count = self.get("num_labels", 2) if labels is None else len(self.get("id2label", {}))
+        labels = self.get("id2label", {}) if self.values.get("id2label") is not None else None
+        name = "num_labels" if labels is None or "num_labels" in self.values else "id2label"  # the first comes before
+        count = self.get(name, 2) if labels is None or name == "num_labels" else len(labels)
         if count < 2:
-            name = "num_labels" if labels is None else "id2label"
             raise ValueError(f"{name} in {self.where} has {count} classes; a classifier is built here for two or more.")
         return count
 
@@ -81,6 +107,17 @@ class Settings:
         if value not in ACTIVATIONS:
             raise ValueError(f"{name} {value!r} in {self.where} is not built here; known are {', '.join(ACTIVATIONS)}.")
         return ACTIVATIONS[value]
+
+    def vocabulary(self, vocab_size: int, pad_token: int | None, *, optional: bool = True) -> dict[str, Any]:
+        """How many tokens there are and which of them is padding; this may be null where it is ``optional``.
+
+        Arguments are the format's defaults.
+        """
+        count = self.get("vocab_size", vocab_size)
+        pad = self.optional("pad_token_id", pad_token) if optional else self.get("pad_token_id", pad_token)
+        if pad is not None and pad >= count:
+            raise ValueError(f"pad_token_id {pad} in {self.where} is none of the {count} tokens of vocab_size, from 0.")
+        return dict(vocab_size=count, pad_token=pad)
 
     def transformer(
         self,

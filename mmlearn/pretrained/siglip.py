@@ -18,7 +18,8 @@ def config(published: dict[str, Any], names: set[str]) -> SigLIPConfig:
     image.refuse("vision_use_head", False)
     image.require("num_channels", 3)
     text.require("projection_size", image.get("hidden_size", 768))
-    pad_token = text.optional("pad_token_id", 1)
+    vocabulary = text.vocabulary(32_000, pad_token=1)
+    pad_token = vocabulary.pop("pad_token")
     return SigLIPConfig(
         image=ImageEncoderConfig(
             image_size=image.size("image_size", 224),
@@ -27,7 +28,7 @@ def config(published: dict[str, Any], names: set[str]) -> SigLIPConfig:
             class_token=False,
         ),
         text=TextEncoderConfig(
-            vocab_size=text.get("vocab_size", 32_000),
+            **vocabulary,
             max_length=text.get("max_position_embeddings", 64),
             **text.transformer(**SIGLIP_DEFAULTS),
             causal=False,

@@ -21,16 +21,15 @@ def config(published: dict[str, Any], names: set[str]) -> T5Config:
             "own (lm_head.weight) reads what is not divided by the root of d_model, and the token table what is."
         )
     start = whole.optional("decoder_start_token_id", 0)
-    pad = whole.optional("pad_token_id", 0)
-    if start != pad:
+    vocabulary = whole.vocabulary(32_128, pad_token=0)
+    if start != (pad := vocabulary["pad_token"]):
         raise ValueError(f"decoder_start_token_id {start} in config.json is not pad_token_id {pad}, and here it is.")
     kind = whole.get("feed_forward_proj", "relu")
     activation = whole.get("dense_act_fn", "gelu_new" if kind == "gated-gelu" else kind.split("-")[-1])
     if activation not in ACTIVATIONS or kind.count("-") != kind.startswith("gated-"):
         raise ValueError(f"feed_forward_proj {kind!r} or dense_act_fn {activation!r} in config.json is not built here.")
     return T5Config(
-        vocab_size=whole.get("vocab_size", 32_128),
-        pad_token=pad,
+        **vocabulary,
         end_token=whole.get("eos_token_id", 1),
         width=whole.get("d_model", 512),
         depth=whole.get("num_layers", 6),

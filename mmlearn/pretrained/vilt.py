@@ -21,10 +21,9 @@ def config(published: dict[str, Any], names: set[str]) -> ViLTConfig:
         )
     answers = any(name.startswith("classifier.") for name in names)
     return ViLTConfig(
-        vocab_size=whole.get("vocab_size", 30_522),
+        **whole.vocabulary(30_522, pad_token=None),
         max_length=whole.get("max_position_embeddings", 40),
         token_types=whole.get("type_vocab_size", 2),
-        pad_token=whole.optional("pad_token_id", None),
         image_size=whole.size("image_size", 384),
         patch_size=whole.get("patch_size", 32),
         **whole.transformer(**VIT_DROPOUTS),

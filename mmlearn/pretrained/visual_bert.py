@@ -17,10 +17,9 @@ def config(published: dict[str, Any], names: set[str]) -> VisualBERTConfig:
     if "mlm" in objectives:
         whole.refuse("tie_word_embeddings", False)
     return VisualBERTConfig(
-        vocab_size=whole.get("vocab_size", 30_522),
+        **whole.vocabulary(30_522, pad_token=1),
         max_length=whole.get("max_position_embeddings", 512),
         token_types=whole.get("type_vocab_size", 2),
-        pad_token=whole.optional("pad_token_id", 1),
         region_width=whole.get("visual_embedding_dim", 512),
         **whole.transformer(**BERT_DROPOUTS),
         pooler=any("pooler." in name for name in names),

@@ -35,6 +35,7 @@ def speech(whole: Settings) -> SpeechEncoderConfig:
             norm_epsilon=1e-5, dropout=("hidden_dropout", 0.1), attention_dropout=("attention_dropout", 0.1)
         ),
         norm_first=whole.get("do_stable_layer_norm", False),
+        spec_augment=whole.get("apply_spec_augment", True),
     )
 
 
@@ -51,19 +52,15 @@ def texts(whole: Settings, names: set[str]) -> dict[str, Any]:
     head = any(name.startswith("lm_head.") for name in names)
     if not head:
         return {}
-    return dict(
-        vocab_size=whole.get("vocab_size", 32),
-        blank=whole.get("pad_token_id", 0),
-        ctc_reduction=whole.get("ctc_loss_reduction", "sum"),
-    )
+    vocabulary = whole.vocabulary(32, pad_token=0, optional=False)
+    blank = vocabulary.pop("pad_token")
+    return dict(**vocabulary, blank=blank, ctc_reduction=whole.get("ctc_loss_reduction", "sum"))
 
 
 def config(published: dict[str, Any], names: set[str]) -> Wav2Vec2Config:
     """Our configuration for a published ``config.json``, with the heads that the checkpoint has."""
     whole = Settings(published, "config.json")
     quantiser = any(name.startswith("quantizer.") for name in names)
-    if quantiser:
-        whole.refuse("apply_spec_augment", False)  # nothing is hidden then, also where the caller says what
     return Wav2Vec2Config(
         speech=speech(whole),
         codebooks=whole.get("num_codevector_groups", 2) if quantiser else 0,

@@ -13,7 +13,7 @@ RECIPE = Recipe(
         Objective("finding", {"hinge": None}),
         "discriminator",
         ("discriminator", "generator"),
-        betas=(0.0, 0.99),  # old gradients were aimed at another opponent
+        betas=(0.5, 0.999),  # old gradients were aimed at another opponent
     ),
     architecture="""
     words -> *text reader [LSTM both ways] -> sentence -> generator [transposed convolutions] -> drawing

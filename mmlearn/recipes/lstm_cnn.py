@@ -11,7 +11,7 @@ RECIPE = Recipe(
     reads=(Image(), Tokens()),
     learns=ANSWERING,
     architecture="""
-    image -> CNN -> picture vector -> product [number by number] -> classifier -> !answer
+    image -> CNN -> picture vector -> product [number by number] -> !answer
     question -> LSTMs -> question vector -> product
     """,
 )

@@ -1,4 +1,4 @@
-"""The recipe of the Multiway transformer: what it reads, what it learns, and how that is measured."""
+"""The recipe of the Multiway transformer, VLMo and BEiT-3: what it reads, what it learns, and how that is measured."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,7 +32,7 @@ def text_only_word_accuracy(run: Any, samples: Sequence[Any]) -> dict[str, dict[
     return {"masked-word accuracy, no picture": row(accuracy, majority_share(texts["token_label"][masked]))}
 
 
-SHARED = ("attention", "norm", "type_embeddings")
+SHARED = ("attention", "norm")
 IMAGE_EMBEDDING = ("image_embedding.patches", "image_embedding.class_token", "image_embedding.positions")
 CODES = PatchCodes()
 MIM = Objective(
@@ -72,7 +72,7 @@ RECIPE = Recipe(
             optimizer_steps=(
                 OptimizerStep(
                     trains=(*SHARED, *IMAGE_EMBEDDING, "experts", "text_embedding", "language_head", "match_head")
-                    + ("image_projection", "text_projection", "logit_scale")
+                    + ("type_embeddings", "image_projection", "text_projection", "logit_scale")
                 ),
             ),
             name="pairs",

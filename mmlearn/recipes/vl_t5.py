@@ -64,7 +64,7 @@ RECIPE = Recipe(
         objective("naming", RegionTarget(region=True), text_accuracy, RegionNumber()),
     ),
     architecture="""
-    regions -> sum [features, box, number] -> encoder -> decoder [causal] -> !words and regions
+    regions -> sum [normed features, normed box, number] -> encoder -> decoder [causal] -> !words and regions
     prefix and words -> encoder
     target [one position later] -> decoder
     """,

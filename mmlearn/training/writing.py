@@ -1,8 +1,8 @@
-"""What a trained run says: of pictures, behind a prompt, or out of nothing. Whatever the system is."""
+"""What a trained run says: of pictures or sounds, behind a prompt, or out of nothing. Whatever the system is."""
 
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmlearn.data.fields import Batch
 from mmlearn.data.readers.images import ImageText, read_image
+from mmlearn.data.readers.sound import SoundSample, read_sound
 from mmlearn.evaluation.eval_mode import evaluating
 from mmlearn.generation.decoding import beam_search, greedy, sample
 from mmlearn.suggestions import suggest
@@ -29,19 +30,26 @@ DRAW = ("sample", "top-k", "nucleus")
 
 def write(
     run: Run,
-    *,
     images: Sequence[Path] = (),
+    sounds: Sequence[Path] = (),
     prompt: str | None = None,
+    *,
     num: int = 1,
     strategy: str = "greedy",
+    min_new_tokens: int = 0,
+    no_repeat_ngram_size: int = 0,
     seed: int = 0,
+    **asked: Any,
 ) -> list[dict[str, str | None]]:
-    """``num`` texts of each picture, or where there is none, behind the prompt: one row for each text.
+    """``num`` texts of each picture or sound, or where there is none, behind the prompt: one row for each text.
 
-    Raises ``ValueError`` for a run that writes no text, or about what no file holds, for pictures or a prompt that it
-    does not take, or lacks, for a prompt that is empty or too long, for a strategy that there is not, and for several
-    texts where all are the same.
-    Raises ``FileNotFoundError`` for a picture that is not there.
+    ``min_new_tokens`` and ``no_repeat_ngram_size`` are those of :mod:`mmlearn.generation.decoding`; ``asked`` is what
+    else a system may be told, such as a ``language``, and None is nothing.
+
+    Raises ``ValueError`` for a run that writes no text, or about what no file holds; for pictures, sounds, a prompt or
+    anything else that it does not take, or lacks; for a prompt that is empty or too long, for a strategy that there is
+    not, and for several texts where all are the same.
+    Raises ``FileNotFoundError`` for a picture or a sound that is not there.
     """
     if not run.recipe.writes:
         raise ValueError(f"{run.name} writes no text: it has learned {' and '.join(run.objectives)}.")
@@ -51,31 +59,42 @@ def write(
         raise ValueError(
             f"{strategy} always writes the same: for {num} texts take {', '.join(DRAW[:-1])} or {DRAW[-1]}."
         )
-    given = _inputs(run, images, prompt)
-    decode = STRATEGIES[strategy]
+    asked = {name: value for name, value in asked.items() if value is not None}
+    given = _inputs(run, images, sounds, prompt, asked)
+    limits = dict(min_new_tokens=min_new_tokens, no_repeat_ngram_size=no_repeat_ngram_size)
+    decode = partial(STRATEGIES[strategy], **limits)
     if strategy in DRAW:
         decode = partial(decode, generator=torch.Generator().manual_seed(seed))
     given = {name: value.repeat_interleave(num, 0).to(run.device) for name, value in given.items()}
     with evaluating(run.system):
-        written = run.system.generate(**given, decode=decode, max_length=run.tokenizer.max_length)
-    sources: Sequence[str | None] = [str(path) for path in images for _ in range(num)] or [None] * num
-    return [{"image": source, "text": run.tokenizer.decode(row)} for source, row in zip(sources, written)]
+        written = run.system.generate(**given, **asked, decode=decode, max_length=run.tokenizer.max_length)
+    about = "sound" if sounds else "image"
+    sources: Sequence[str | None] = [str(path) for path in sounds or images for _ in range(num)] or [None] * num
+    return [{about: source, "text": run.tokenizer.decode(row)} for source, row in zip(sources, written)]
 
 
-def _inputs(run: Run, images: Sequence[Path], prompt: str | None) -> Batch:
+def _inputs(
+    run: Run, images: Sequence[Path], sounds: Sequence[Path], prompt: str | None, asked: Mapping[str, Any]
+) -> Batch:
     """What ``generate`` takes, as its arguments are called."""
     takes = {
         name: parameter.default is inspect.Parameter.empty
         for name, parameter in inspect.signature(run.system.generate).parameters.items()
     }
-    if found := [name for name, needed in takes.items() if needed and name not in ("image", "prompt")]:
+    if found := [name for name, needed in takes.items() if needed and name not in ("image", "mel", "prompt")]:
         raise ValueError(f"{run.name} writes about {' and '.join(found)}, which no file holds: ask its generate(…).")
     _check("--image FILE", run, bool(images), takes.get("image"))
+    _check("--sound FILE", run, bool(sounds), takes.get("mel"))
     _check("--prompt TEXT", run, prompt is not None, takes.get("prompt"))
+    for name in asked:
+        _check(f"--{name}", run, True, takes.get(name))
     given: Batch = {}
     if images:
         item = run.field("image")
         given["image"] = item([ImageText(read_image(path, item.image_size), "", str(path)) for path in images])["image"]
+    if sounds:
+        heard = [SoundSample(read_sound(path), "", str(path)) for path in sounds]
+        given["mel"] = run.field("mel")(heard)["mel"]
     if prompt is not None:
         given["prompt"] = run.tokenizer.prompt(as_text(prompt)).expand(max(len(images), 1), -1)
     if not given and "prompt" in takes:  # one text out of nothing
@@ -104,6 +123,7 @@ def _check(option: str, run: Run, given: bool, needed: bool | None) -> None:
 
 
 def lines(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """A text a line, behind its picture where there are several."""
-    many = len({row["image"] for row in rows}) > 1
-    return [f"{row['image']}: {row['text']}" if many else row["text"] for row in rows]
+    """A text a line, behind its picture or sound where there are several."""
+    sources = [next(value for name, value in row.items() if name != "text") for row in rows]
+    many = len(set(sources)) > 1
+    return [f"{source}: {row['text']}" if many else row["text"] for source, row in zip(sources, rows)]

@@ -76,6 +76,15 @@ def test_as_from_python(works, blip, images):
     assert run.tokenizer.decode(tokens[0]) == said[0]["text"]
 
 
+@pytest.mark.parametrize("strategy", ["greedy", "beam", "sample"])
+def test_limits_are_those_of_decoding(works, blip, images, strategy):
+    words = ["generate", blip, "--image", images / "2.png", "--strategy", strategy, "--json"]
+    limits = ["--min-new-tokens", 12, "--no-repeat-ngram-size", 1]
+    said = json.loads(works(*words, *limits).out)
+    expected = dict(images=[images / "2.png"], strategy=strategy, min_new_tokens=12, no_repeat_ngram_size=1)
+    assert said == write(load_run(blip), **expected) != json.loads(works(*words).out)
+
+
 @pytest.mark.parametrize("strategy", ["sample", "top-k", "nucleus"])
 def test_draws_follow_the_seed(works, blip, images, strategy):
     words = ["generate", blip, "--image", images / "5.png", "--image", images / "6.png", "--num", 8, "--json"]

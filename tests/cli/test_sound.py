@@ -284,3 +284,53 @@ def test_spoken_captions_are_learned_from(mmlearn, works, fails, tmp_path):
     other = ["--steps", 1, "--output", tmp_path / "other"]
     says = "Nobody says the captions in 'de'; choose from bg, ca, es, fr, ro, ru"
     fails("train", "clap", "--data", "stamps", "--language", "de", *other, says=says)
+
+
+# What is heard is written.
+
+
+@pytest.fixture
+def whisper(works, sounds, tmp_path):
+    """A run that has heard the sounds of a folder, and the folder."""
+    folder, _ = sounds
+    options = ["--steps", 2, "--batch-size", 4, "--vocab-size", 300, "--output", tmp_path / "run"]
+    works("train", "whisper", "--data", folder, *options)
+    return tmp_path / "run", folder
+
+
+def test_what_is_heard_is_written(works, whisper):
+    run, folder = whisper
+    said = works("evaluate", run, "--data", folder, "--split", "train", "--json")
+    assert {row["measure"] for row in json.loads(said.out)} == {
+        "next-word accuracy",
+        "word error rate",
+        "letter error rate",
+    }
+    one, two = folder / "0.flac", folder / "1.flac"
+    said = works("generate", run, "--sound", one, "--language", "French", "--json")
+    assert [row["sound"] for row in json.loads(said.out)] == [str(one)]
+    said = works("generate", run, "--sound", one, "--sound", two, "--times", "--task", "translate")
+    assert [line.partition(": ")[0] for line in said.out.splitlines()] == [str(one), str(two)]
+
+
+def test_what_cannot_be_heard_is_told(works, fails, whisper):
+    run, folder = whisper
+    sound = ["generate", run, "--sound", folder / "0.flac"]
+    fails("generate", run, says="whisper cannot write without --sound FILE.")
+    fails("generate", run, "--image", folder / "0.flac", says="whisper takes no --image FILE: leave it out.")
+    fails(*sound, "--language", "frensh", says="knows no language 'frensh'; did you mean 'french'")
+    fails(*sound, "--task", "sing", says="There is no task 'sing'; choose from transcribe, translate")
+    fails("generate", run, "--sound", folder / "none.flac", says=f"There is no sound {folder / 'none.flac'}.")
+    soundfile.write(folder / "3.flac", tone(11.0), RATE)
+    fails("generate", run, "--sound", folder / "3.flac", says="3.flac lasts 11 s, and 10.24 s are heard at once")
+    soundfile.write(folder / "4.flac", tone(rate=8_000), 8_000)
+    with pytest.warns(UserWarning, match=r"4\.flac: 8,000 Hz resampled to 16,000\."):
+        works("generate", run, "--sound", folder / "4.flac")
+
+
+def test_systems_that_hear_nothing_say_so(fails, works, sounds, tmp_path):
+    folder, _ = sounds
+    options = ["--steps", 1, "--batch-size", 4, "--vocab-size", 300, "--output", tmp_path / "run"]
+    works("train", "gpt2", "--data", folder, *options)
+    fails("generate", tmp_path / "run", "--sound", folder / "0.flac", says="gpt2 takes no --sound FILE: leave it out.")
+    fails("generate", tmp_path / "run", "--language", "fr", says="gpt2 takes no --language: leave it out.")

@@ -157,7 +157,7 @@ def run(function: Any, args: Any, options: dict[str, Any]) -> Any:
         return known[id(x)] if id(x) in known else Elsewhere(x) if goes else x
 
     found = tree_map(wrap, function(*args, **inner))
-    if torch.Tag.inplace_view in function.tags:  # which turns the tensor itself, as a GRU does at its end
+    if there and torch.Tag.inplace_view in function.tags:  # which turns the tensor itself, as a GRU does at its end
         with no_dispatch():
             function(*given, **options)
     return found

@@ -110,7 +110,8 @@ NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "permute_sentences restore choose_positions draw_spans rank_batches put_back last_image_mask query_text_mask "
     "interleaved_positions draw_pairs without_style one_vocabulary next_of_box three_encodings mixing_rates "
     "infilling_task backwards seq2seq_mask what_learns leave_one_out destroy_numbers keep_modalities "
-    "until_end other_captions position_encoding words_then_codes responses_in_turn shuffled_labels",
+    "until_end other_captions position_encoding words_then_codes responses_in_turn shuffled_labels "
+    "whisper_log_mel may_follow",
     "target": "adaptive_weight moving_entries dead_entries normalised_patches contextual_targets "
     "inheritance_rate ratio_masks ipot soft_scores momentum_update momentum_weights distilled_targets quantise "
     "hungarian",

@@ -14,6 +14,7 @@ from torchaudio.functional import melscale_fbanks
 
 from mmlearn import evaluation, layers, objectives
 from mmlearn.data.batches import rank_batches
+from mmlearn.data.mel import whisper_log_mel
 from mmlearn.data.synthetic.scene_sound import add_noise
 from mmlearn.evaluation.retrieval import ranks
 from mmlearn.exercises import NOT_SOLVED, attempt, experiments, load_checks, progress_file, solution, solved
@@ -45,7 +46,7 @@ from mmlearn.models.trimodal.drop_token import drop_tokens
 from mmlearn.models.trimodal.graph_mfn import EDGES, SUBSETS, DynamicFusionGraph
 from mmlearn.models.trimodal.mult import read_others
 from mmlearn.models.trimodal.sequences import MODALITIES
-from mmlearn.models.unified.multiway import by_modality
+from mmlearn.models.unified.multiway_blocks import by_modality
 from mmlearn.models.unified.sparse import send_to_experts
 from mmlearn.objectives import large_batch
 from mmlearn.objectives.bridging import last_image_mask, query_text_contrast, query_text_mask, query_text_similarity
@@ -566,6 +567,9 @@ def test_worked_examples_of_exercise_13a():
     likely = objectives.ctc_log_likelihood(even[:, :2], torch.tensor([[1]]))
     assert likely.item() == pytest.approx(-0.288, abs=5e-4)
     torch.testing.assert_close(objectives.ctc_log_likelihood(even, torch.tensor([[1, 1]])).exp(), torch.tensor([0.125]))
+    torch.testing.assert_close(whisper_log_mel(torch.zeros(1, 480)), torch.full((1, 80, 3), -1.5))
+    may_follow = {task.name: task.reference for task in TASKS}["may_follow"]
+    assert may_follow(torch.tensor([4, 0]), 3, 4).tolist() == [True] * 4 + [False] + [True] * 3
 
 
 def test_worked_examples_of_exercise_13b():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from testing_tools import refused
 
-from mmlearn.generation.constrained import boxes, trie
+from mmlearn.generation.constrained import boxes, repeating, trie
 from mmlearn.generation.decoding import beam_search, greedy, sample
 
 END, PAD, V = 1, 0, 30
@@ -119,3 +119,24 @@ def test_what_cannot_be():
     refused("end token 1 is none of them", trie, [(5, END)], END)
     for positions, labels in ((range(10, 20), range(19, 30)), (range(2), [7]), (range(0), [7]), (range(5, 9), [])):
         refused("A token is a position, a label or the end token", boxes, positions, labels, END)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 7, 8])
+def test_what_would_repeat_is_what_a_loop_finds(size):
+    tokens = torch.randint(0, 3, (20, 7), generator=torch.Generator().manual_seed(size))
+    tokens[0] = 4  # outside the vocabulary, as padding may be
+    expected = torch.zeros(20, 3, dtype=torch.bool)
+    for row, token in ((row, token) for row in range(20) for token in range(3)):
+        text = [*tokens[row].tolist(), token]
+        earlier = [text[i : i + size] for i in range(7 - size + 1)]
+        expected[row, token] = size > 0 and text[8 - size :] in earlier
+    assert torch.equal(repeating(tokens, size, 3), expected)
+
+
+def test_limits_that_cannot_be():
+    for decode in (greedy, partial(beam_search, beams=2)):
+        for name in ("min_new_tokens", "no_repeat_ngram_size"):
+            refused(f"{name} is at least 0", decode, *(language(), torch.tensor([[3]])), **SETTINGS, **{name: -1})
+        few = dict(min_new_tokens=7, no_repeat_ngram_size=1) | SETTINGS
+        for_three = languages.language(3, sharpness=1.5)
+        refused("leave no token that may follow", decode, for_three, torch.tensor([[2]]), **few)

@@ -146,6 +146,22 @@ def multiway(width, depth, pairs):
     return body + image + text + heads + 2 * width**2 + 1
 
 
+def beit3(width, depth):
+    """Of texts and of pictures: attention, four norms with those inside branches, an MLP; two heads, not tied."""
+    block = 4 * linear(width, width) + 3 * 2 * width + linear(width, 4 * width) + linear(4 * width, width) + 8 * width
+    image, text = linear(768, width) + 199 * width, (64_010 + 1024) * width
+    return 2 * depth * block + 2 * 2 * width + image + text + linear(width, 64_010) + linear(width, 8192)
+
+
+def unified_io(width, depth, heads, mlp):
+    """Without scores of positions across, which the code computes and leaves out, and segments that nothing reads."""
+    attention, gated = 4 * width * heads * 64, 3 * width * mlp
+    tables = (33_152 + 16_384 + 256 + 576 + 256 + 256 + 2 + 2 + 768) * width
+    scores = 2 * (2 * width * heads * 64 + (32 + 256) * heads)
+    encoder, decoder = depth * (attention + gated + 2 * width), depth * (2 * attention + gated + 3 * width)
+    return tables + scores + encoder + decoder + 7 * width
+
+
 def limoe(width, depth, experts=32):
     """Half of the blocks have a router, and that many MLPs for one."""
     mlp = linear(width, 4 * width) + linear(4 * width, width)
@@ -210,6 +226,15 @@ def git(image_width, depth, patch, positions):
     return image + bert(768, 6, 30_522, types=0, positions=1024) + linear(768, 30_522)
 
 
+def whisper(width, depth, words=51_865, mels=80):
+    """Two convolutions, blocks without biases of keys, positions of the decoder alone, and a norm at both ends."""
+    kernels = 3 * mels * width + width + 3 * width**2 + width
+    cross = 4 * linear(width, width) + 2 * width
+    attentions = 3  # in a block of the encoder and one of the decoder
+    stacks = 2 * blocks(width, depth) + depth * (cross - attentions * width)
+    return kernels + stacks + (words + 448) * width + 4 * width
+
+
 OURS = {  # presets that have not all parts of a published model; what differs is among the deviations of their files
     ("lit", "base"): "the released LiT-B16B has BERT-base and a layer on the side of pictures",
     ("lip2wav", "base"): "Tacotron 2's recurrent layers are blocks of a transformer here",
@@ -229,14 +254,10 @@ OURS = {  # presets that have not all parts of a published model; what differs i
         "the released ones, of about 180M and 470M, have further norms, scales of heads and relative positions",
     ),
     ("unit", "shared"): "its heads are of other tasks; the paper's eight data sets make 201M",
-    ("m6", "base"): "the papers' sizes could not be read",
+    ("m6", "small"): "its sizes are ours",
     **dict.fromkeys(
         [("simvlm", name) for name in ("base", "large", "huge")],
         "the paper gives the sizes of ViT for encoder and decoder, and no count; its stem's norms learn",
-    ),
-    **dict.fromkeys(
-        [("unified-io", name) for name in ("small", "base", "large", "xl")],
-        "the paper's 71M, 241M, 776M and 2,925M have scores of positions too; tests/models/many_tasks says how near",
     ),
     # The paper has 197M and 155M; tests/models/trimodal/test_vatt.py compares the video towers with its appendix.
     **dict.fromkeys(
@@ -403,8 +424,10 @@ SIZES = [
     ("mae", "H/14", {}, 630_764_800 + mae_decoder(1280, 14), "facebook/vit-mae-huge; official models_mae.py"),
     ("misa", "MOSI", {}, misa() + 20_000 * 300, "official src/models.py without BERT; the paper has no count"),
     ("mult", "MOSEI", {}, 1_073_731 + 20_000 * 300, "official src/models.py at its defaults, and a table of words"),
-    ("multiway", "base", {}, multiway(768, 12, 2), "official vlmo/README.md: 175M, without codes"),
-    ("multiway", "large", {}, multiway(1024, 24, 3), "official vlmo/README.md: 562M, without codes"),
+    ("multiway", "vlmo-base", {}, multiway(768, 12, 2), "official vlmo/README.md: 175M, without codes"),
+    ("multiway", "vlmo-large", {}, multiway(1024, 24, 3), "official vlmo/README.md: 562M, without codes"),
+    ("multiway", "beit3-base", {}, beit3(768, 12), "official beit3/README.md: 276M"),
+    ("multiway", "beit3-large", {}, beit3(1024, 24), "official beit3/README.md: 746M"),
     ("perceiver-io", "language", {}, perceiver_language(), "deepmind/language-perceiver, config.json"),
     ("perceiver-io", "fourier", {}, perceiver_fourier(), "deepmind/vision-perceiver-fourier; official perceiver.py"),
     (
@@ -450,6 +473,15 @@ SIZES = [
     ("t5", "v1.1-large", {}, 783_150_080, "google/t5-v1_1-large"),
     ("oscar", "base", {}, oscar(768, 12), "official oscar/modeling/modeling_bert.py; no count in the paper"),
     ("oscar", "large", {}, oscar(1024, 24), "as base"),
+    *[
+        ("unified-io", preset, {}, unified_io(*sizes), "official uio/configs.py; paper, table 2, in its own test")
+        for preset, sizes in (
+            ("small", (512, 8, 6, 1024)),
+            ("base", (768, 12, 12, 2048)),
+            ("large", (1024, 24, 16, 2816)),
+            ("xl", (2048, 24, 32, 5120)),
+        )
+    ],
     (
         "uc2",
         "base",
@@ -500,7 +532,7 @@ SIZES = [
         "vl-t5",
         "base",
         {},
-        222_903_552 + 72 * 768 + linear(2048, 768) + linear(5, 768) + 2 * 768,
+        222_903_552 + 72 * 768 + linear(2048, 768) + linear(5, 768) + 3 * 768,
         "google-t5/t5-base with 32,200 tokens, and official VisualEmbedding for one picture",
     ),
     (
@@ -528,6 +560,22 @@ SIZES = [
     ),
     ("wav2vec2", "base", {}, 95_044_608, "facebook/wav2vec2-base; paper, section 4.2: 95M"),
     ("wav2vec2", "large", {}, 317_390_592, "facebook/wav2vec2-large; paper, section 4.2: 317M"),
+    ("whisper", "whisper-tiny", {}, whisper(384, 4), "openai/whisper-tiny; paper, table 1: 39M"),
+    ("whisper", "whisper-tiny.en", {}, whisper(384, 4, 51_864), "openai/whisper-tiny.en"),
+    ("whisper", "whisper-base", {}, 71_825_920, "openai/whisper-base; paper, table 1: 74M"),
+    ("whisper", "whisper-base.en", {}, 71_825_408, "openai/whisper-base.en; official notebooks/LibriSpeech.ipynb"),
+    ("whisper", "whisper-small", {}, whisper(768, 12), "openai/whisper-small; paper, table 1: 244M"),
+    ("whisper", "whisper-small.en", {}, whisper(768, 12, 51_864), "openai/whisper-small.en"),
+    ("whisper", "whisper-medium", {}, whisper(1024, 24), "openai/whisper-medium; paper, table 1: 769M"),
+    ("whisper", "whisper-medium.en", {}, whisper(1024, 24, 51_864), "openai/whisper-medium.en"),
+    ("whisper", "whisper-large-v2", {}, whisper(1280, 32), "openai/whisper-large-v2; paper, table 1: 1550M"),
+    (
+        "whisper",
+        "whisper-large-v3",
+        {},
+        whisper(1280, 32, 51_866, mels=128),
+        "openai/whisper-large-v3, config.json: as v2, with 128 bands and one language more",
+    ),
 ]
 
 

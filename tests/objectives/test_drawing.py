@@ -10,6 +10,7 @@ from mmlearn.objectives.drawing import (
     conditioning_augmentation,
     damsm,
     interpolate_texts,
+    joint_discrimination,
     matching_aware_discrimination,
     matching_aware_generation,
     other_captions,
@@ -42,6 +43,18 @@ def test_rows_without_a_wrong_text_do_not_count():
     close(matching_aware_discrimination(real, spoilt, made, some), by_hand)
     none = matching_aware_discrimination(real, wrong, made, torch.zeros(6, dtype=torch.bool))
     close(none, torch.nn.functional.softplus(-real).mean() + torch.nn.functional.softplus(made).mean() / 2)
+
+
+def test_what_is_to_be_high_and_what_is_to_be_low_have_a_mean_each():
+    high, low, wrong = (normal(6, seed=0), normal(6, seed=1)), (normal(6, seed=2), normal(6, seed=3)), normal(6, seed=4)
+    soft = torch.nn.functional.softplus
+    by_hand = (soft(-high[0]) + soft(-high[1])).mean() / 2
+    close(joint_discrimination(high, low), by_hand + (soft(low[0]) + soft(low[1])).mean() / 2)
+    some = torch.tensor([True, False, True, True, False, True])
+    three = soft(low[0]).mean() + soft(low[1]).mean() + soft(wrong[some]).mean()
+    close(joint_discrimination(high, low, wrong, some), by_hand + three / 3)
+    nothing = torch.zeros(2, 5)
+    close(joint_discrimination(tuple(nothing), tuple(nothing), nothing[0]), torch.tensor(2 * math.log(2)))
 
 
 def test_who_wins_outright_has_finite_losses_and_gradients():
@@ -151,6 +164,13 @@ def test_damsm_goes_both_ways():
         ways = [-(7 * way).log_softmax(1).diagonal().mean() for way in (scores, scores.T)]
         assert abs(ways[0] - ways[1]) > 1e-3  # so that one way alone would be seen
         close(losses[name], sum(ways) / 2)
+
+
+def test_without_the_root_scores_of_words_are_sharper():
+    parts = normal(3, 5, 6, seed=4), normal(3, 6, seed=5), texts()[0], normal(3, 6, seed=6), texts()[1]
+    found, rooted = damsm(*parts, root=False), damsm(*parts)
+    close(found["sentence"], rooted["sentence"])
+    close(found["words"], damsm(*parts, sharpness=(5.0, 5.0, 50.0))["words"])
 
 
 def test_equal_captions_are_no_wrong_answers():

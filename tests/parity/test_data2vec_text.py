@@ -33,6 +33,15 @@ def test_masked_words(case, padded, twins, assert_same_gradients):
 
 
 @pytest.mark.parametrize("case", TEXTS)
+def test_padding_between_words_has_no_position(case, twins):
+    torch.manual_seed(1)
+    config, tokens, mask, token_type = inputs(case, False)
+    tokens[:, 1::3] = config.pad_token_id
+    published, ours = twins(Data2VecTextModel(config))
+    close(ours(tokens, mask, token_type).tokens, published(tokens, mask.long(), token_type).last_hidden_state)
+
+
+@pytest.mark.parametrize("case", TEXTS)
 def test_encoder_alone(case, twins, assert_same_gradients):
     torch.manual_seed(1)
     config, tokens, mask, token_type = inputs(case, True)

@@ -37,6 +37,7 @@ SAME = {
     "vit": ("ViTConfig", "vit", "B/16"),
     "vit_mae": ("ViTMAEConfig", "mae", "B/16"),
     "wav2vec2": ("Wav2Vec2Config", "wav2vec2", "base"),
+    "whisper": ("WhisperConfig", "whisper", "whisper-tiny"),
 }
 HEADS = {  # which a checkpoint tells by its tensors, and of which a preset has some
     *("num_classes", "pooler", "objectives", "codebooks", "clusters", "answers", "pretraining_heads", "feature_head"),
@@ -55,6 +56,7 @@ DIFFERS = {  # the format's default is not the published model's
     "roberta": {"max_length", "token_types", "norm_epsilon"},
     "vilt": {"dropout", "attention_dropout", "pad_token"},
     "visual_bert": {"pad_token", "region_width"},
+    "whisper": {"pad_token", "start_token", "end_token"},  # those of English alone, beside a vocabulary of 99 languages
     "vit_mae": {"normalise_pixels", "decoder_depth", "decoder_mlp_width"},  # a bare checkpoint has no decoder
 }
 

@@ -52,6 +52,23 @@ def test_masked_language_model(family, case, padded, twins, assert_same_gradient
     assert_same_gradients(published, ours, loss, expected.loss)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("case", TEXTS)
+def test_padding_between_words_has_no_position(case, masked, twins, assert_same_gradients):
+    """RoBERTa counts what is no padding token, whether it is masked or not."""
+    torch.manual_seed(1)
+    config, tokens, _ = inputs(case, "roberta")
+    tokens[:, 1::3] = config.pad_token_id
+    mask = tokens != config.pad_token_id
+    published, ours = twins(RobertaForMaskedLM(config))
+    label = to_guess(tokens, mask)
+    attended = mask if masked else torch.ones_like(mask)
+    expected = published(input_ids=tokens, attention_mask=attended.long(), labels=label)
+    close(ours(tokens, attended).token_logits[attended], expected.logits[attended])
+    loss = ours.loss(dict(tokens=tokens, token_label=label, mask=attended))["mlm"]
+    assert_same_gradients(published, ours, loss, expected.loss)
+
+
 @pytest.mark.parametrize("family", ["roberta", "distilbert"])
 def test_encoder_alone(family, twins):
     config, tokens, mask = inputs("odd", family)

@@ -19,7 +19,20 @@ from mmlearn.generation.decoding import beam_search, greedy
 
 END, LONGEST = 29, 9
 LARGER = dict(n_positions=24, n_layer=2)
-BEAMS = {"greedy": (greedy, {}), "beam": (partial(beam_search, beams=3), dict(num_beams=3, early_stopping=False))}
+LIMITS = {
+    "": {},
+    ", no pair twice": dict(no_repeat_ngram_size=2),
+    ", six tokens": dict(min_new_tokens=6),
+    ", four different ones": dict(no_repeat_ngram_size=1, min_new_tokens=4),
+}
+BEAMS = {
+    name + more: (partial(decode, **limits), theirs | limits)
+    for name, decode, theirs in (
+        ("greedy", greedy, {}),
+        ("beam", partial(beam_search, beams=3), dict(num_beams=3, early_stopping=False)),
+    )
+    for more, limits in LIMITS.items()
+}
 
 
 def loud(model, times):
@@ -77,3 +90,19 @@ def test_from_a_text(family, strategy, twins):
     got = ours.generate(prompt, decode, prompt_mask=mask, max_length=LONGEST)
     assert written(got) == written(expected[:, 1:])
     assert len({tuple(row) for row in written(got)}) > 1
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "beam", "greedy, four different ones"])
+def test_a_forced_end_comes_before_what_is_limited(strategy, twins):
+    """BART's, whose decoder begins with its end token."""
+    decode, theirs = BEAMS[strategy]
+    torch.manual_seed(4)
+    ids = dict(pad_token_id=0, eos_token_id=END, bos_token_id=1, decoder_start_token_id=END, forced_eos_token_id=END)
+    config = BartConfig(**BART | ids | dict(max_position_embeddings=24))
+    published, ours = twins(loud(BartForConditionalGeneration(config), 20))
+    prompt = torch.randint(4, 28, (5, 4))
+    source = pad(pad(prompt, (1, 0), value=1), (0, 1), value=END)
+    expected = published.generate(source, max_length=8, do_sample=False, **theirs)[:, 1:]
+    got = ours.generate(prompt, decode, max_length=7)
+    assert written(got) == written(expected)
+    assert all(row[-1] == END for row in written(got))

@@ -212,7 +212,7 @@ def test_an_unknown_layout(tmp_path):
     refused(
         tmp_path / "released.pt",
         tmp_path / "ours",
-        "has no layout that is known here (uniter, albef, vilbert, vl-bert, decoar2)",
+        "has no layout that is known here (uniter, albef, vilbert, vl-bert, decoar2, whisper)",
         "features.0.weight",
     )
 

@@ -26,6 +26,7 @@ from published import (
     SWIN,
     T5,
     TEXT,
+    WHISPER,
     LlavaOfGPT2,
 )
 from safetensors.torch import load_file, save_file
@@ -90,6 +91,8 @@ from transformers import (
     ViTMAEForPreTraining,
     Wav2Vec2Config,
     Wav2Vec2ForPreTraining,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
 )
 
 from mmlearn import load_pretrained
@@ -126,6 +129,7 @@ FAMILIES = {
     "vit": "ViT",
     "vit_mae": "MAE",
     "wav2vec2": "Wav2Vec2",
+    "whisper": "Whisper",
 }
 ALIKE = {  # a family and another one that has all that it needs, and what is told
     ("beit", "data2vec_vision"): "classifier.bias has (2,)",
@@ -163,6 +167,7 @@ def published(tmp_path_factory):
         "bert": BertForPreTraining(BertConfig(**TEXT)),
         "bart": BartForConditionalGeneration(BartConfig(**BART)),
         "t5": T5ForConditionalGeneration(T5Config(**T5)),
+        "whisper": WhisperForConditionalGeneration(WhisperConfig(**WHISPER)),
         "albert": AlbertForPreTraining(AlbertConfig(embedding_size=12, **TEXT)),
         "distilbert": DistilBertForMaskedLM(DistilBertConfig(**DISTILBERT)),
         "electra": ElectraForMaskedLM(ElectraConfig(embedding_size=12, **TEXT)),

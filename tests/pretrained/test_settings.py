@@ -28,6 +28,7 @@ from published import (
     SWIN,
     T5,
     TEXT,
+    WHISPER,
 )
 from testing_tools import close
 from torch import nn
@@ -91,12 +92,17 @@ from transformers import (
     Wav2Vec2Config,
     Wav2Vec2ForCTC,
     Wav2Vec2ForPreTraining,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
 )
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from mmlearn import load_pretrained
 from mmlearn.layers import Attention
 from mmlearn.objectives import pair_cross_entropy
 from mmlearn.objectives.speech import sample_distractors
+from mmlearn.pretrained.loading import families
+from mmlearn.pretrained.settings import SECOND_NAMES
 
 ANSWERED = REGIONS | dict(num_qa_labels=3)
 CODES = dict(num_codevectors_per_group=5, codevector_dim=6, proj_codevector_dim=7)
@@ -163,6 +169,15 @@ def gpt2(theirs, ours):
     return (out.logits, out.loss), (ours(TOKENS).token_logits, ours.loss(dict(tokens=TOKENS))["lm"])
 
 
+def repaired(theirs, ours):
+    """BART, which is also let write as many tokens as it may."""
+    expected, got = written(theirs, ours)
+    special = theirs.config.bos_token_id, theirs.config.eos_token_id
+    source = torch.stack([torch.tensor([special[0], *row, special[1]]) for row in TOKENS[:, :3].tolist()])
+    texts = theirs.generate(source, attention_mask=torch.ones_like(source), max_length=6, do_sample=False)[:, 1:]
+    return (*expected, texts.float()), (*got, ours.generate(TOKENS[:, :3], max_length=5).float())
+
+
 def written(theirs, ours):
     """BART and T5."""
     target = TOKENS.flip(1)
@@ -214,6 +229,16 @@ def clap(theirs, ours):
     given = dict(mel=LONG_MEL, tokens=TOKENS)
     out = ours(**given)
     return expected, (out.audio_embedding, out.text_embedding, ours.loss(given)["atc"])
+
+
+def heard(theirs, ours):
+    """Texts begin with the start token of a configuration, whose first layer of theirs tells how long sounds are."""
+    mel = torch.randn(3, 5, 12, generator=torch.Generator().manual_seed(1))
+    tokens = begun(theirs.config.decoder_start_token_id)
+    out = theirs(input_features=mel, labels=tokens[:, 1:])
+    given = dict(mel=mel, tokens=tokens)
+    output, loss = ours(**given), ours.loss(given)["transcription"]
+    return (out.encoder_last_hidden_state, out.logits, out.loss), (output.frames, output.token_logits[:, :-1], loss)
 
 
 def begun(token):
@@ -318,10 +343,13 @@ def pretraining(theirs, ours):
 
 
 def spelling(theirs, ours):
-    """wav2vec 2.0 and HuBERT. Ours is a mean over clips where theirs is a sum."""
+    """wav2vec 2.0, HuBERT and data2vec, of whole clips and masked ones. Ours is a mean over clips, theirs a sum."""
     out = theirs(CLIP, labels=SPELT)
-    expected = out.logits, out.loss / (3 if theirs.config.ctc_loss_reduction == "sum" else 1)
-    return expected, (ours(CLIP).logits, ours.loss(dict(waveform=CLIP, tokens=SPELT))["ctc"])
+    masked = torch.arange(out.logits.shape[1]).expand(3, -1) % 3 == 0
+    frames = theirs.base_model(CLIP, mask_time_indices=masked).last_hidden_state
+    expected = out.logits, out.loss / (3 if theirs.config.ctc_loss_reduction == "sum" else 1), frames
+    loss = ours.loss(dict(waveform=CLIP, tokens=SPELT))["ctc"]
+    return expected, (ours(CLIP).logits, loss, ours(CLIP, None, masked).tokens)
 
 
 def painted(theirs, ours):
@@ -382,7 +410,7 @@ CASES = {
     "electra, discriminator": (ElectraForPreTraining, ElectraConfig(embedding_size=12, **TEXT), detected),
     "roberta": (RobertaForMaskedLM, RobertaConfig(**TEXT | dict(max_position_embeddings=12)), masked),
     "gpt2": (GPT2LMHeadModel, GPT2Config(**GPT2), gpt2),
-    "bart": (BartForConditionalGeneration, BartConfig(**BART), written),
+    "bart": (BartForConditionalGeneration, BartConfig(**BART), repaired),
     "t5": (T5ForConditionalGeneration, T5Config(**T5), written),
     "vit": (ViTForImageClassification, ViTConfig(**IMAGE, num_labels=3), vit),
     "vit, pooled": (ViTModel, ViTConfig(**IMAGE), pooled_vit),
@@ -430,6 +458,7 @@ CASES = {
     "wav2vec2": (Wav2Vec2ForPreTraining, Wav2Vec2Config(**SPEECH, **CODES), pretraining),
     "wav2vec2, texts": (Wav2Vec2ForCTC, Wav2Vec2Config(**SPEECH, vocab_size=9), spelling),
     "hubert": (HubertForCTC, HubertConfig(**SPEECH, vocab_size=9), spelling),
+    "whisper": (WhisperForConditionalGeneration, WhisperConfig(**WHISPER), heard),
 }
 
 # case/part.key, as patterns → why it changes neither what a published model gives nor its loss, in evaluation mode.
@@ -451,6 +480,7 @@ KINDS = (
     "distilbert",
     "electra",
     "roberta",
+    "whisper",
 )
 WRITER = "how a text begins and ends is up to who writes it"
 ELSEWHERE = "a model with another head reads it, and such a one is not loaded here"
@@ -469,7 +499,8 @@ NOTHING = {
     "*output_hidden_states": "what else is returned",
     "*chunk_size_feed_forward": "how much is computed at once",
     "*use_cache": "whether what was computed is kept",
-    "t5/is_encoder_decoder": None,  # it does change something, unlike elsewhere
+    # These do change something, unlike elsewhere.
+    **dict.fromkeys(["t5/is_encoder_decoder", "bart/is_encoder_decoder", "bart/forced_eos_token_id"]),
     "*is_encoder_decoder": "how a cache is made",
     "*label2id": "the names of classes",
     "*output_attentions": "what else is returned",
@@ -487,10 +518,14 @@ NOTHING = {
     "albert/classifier_dropout_prob": TRAINING,
     **dict.fromkeys(["bart/is_decoder", "t5/is_decoder"], "each half knows which it is"),
     "t5/tie_word_embeddings": "scale_decoder_outputs says what it is for",
-    "bart/forced_eos_token_id": WRITER,
     "bart/encoder_layerdrop": TRAINING,
     "bart/decoder_layerdrop": TRAINING,
     "bart/init_std": "how weights start, which a checkpoint replaces",
+    "whisper/init_std": "how weights start, which a checkpoint replaces",
+    "whisper/*suppress_tokens": WRITER,
+    "whisper/mask_*": "apply_spec_augment says whether anything is hidden, and is refused",
+    "whisper/median_filter_width": "it smooths the times of single words, which are not built here",
+    **dict.fromkeys(["whisper/classifier_proj_size", "whisper/use_weighted_layer_sum"], ELSEWHERE),
     "gpt2/reorder_and_upcast_attn": "in float32 the order of a product changes nothing",
     "clip/text_config.pad_token_id": "padding is a token like others there",
     "siglip/text_config.pad_token_id": "padding is a token like others there",
@@ -560,7 +595,7 @@ NOTHING = {
     **dict.fromkeys(
         [
             *("*activation_dropout", "*feat_proj_dropout", "*feat_quantizer_dropout", "*final_dropout", "*layerdrop"),
-            *("*texts/apply_spec_augment", "hubert/apply_spec_augment", "*mask_time_*", "*mask_feature_*"),
+            *("*mask_time_*", "*mask_feature_*"),
         ],
         TRAINING,
     ),
@@ -571,11 +606,14 @@ NOTHING = {
 ELECTRA = ("electra, generator", "electra, discriminator")
 CRASHES = {  # Transformers stops at its own configuration
     *((case, "", f"summary_{key}") for case in ("gpt2", *ELECTRA) for key in ("activation", "type")),
+    ("bart", "", "output_attentions"),  # where it writes
+    ("bart", "", "output_hidden_states"),
     ("albert", "", "id2label"),  # other names for two classes, or other weights for one
     ("blip, captions", "text_config", "is_encoder_decoder"),
     ("blip, captions", "text_config", "output_attentions"),
     ("blip, captions", "text_config", "output_hidden_states"),
 }
+OUTSIDE = ("siglip", "text_config", "pad_token_id", 30)  # Transformers never reads it; ours is tested below
 SKIPPED = {  # their other values are another architecture, or another form of what Transformers returns
     "model_type",
     "return_dict",
@@ -599,9 +637,10 @@ OTHER = {
     "problem_type": ("regression", SEVERAL),
     "id2label": ({"0": "a", "1": "b"}, {"0": "a"}),
     "label2id": ({"a": 0, "b": 1, "c": 2},),
-    "pad_token_id": (5, None),
+    "pad_token_id": (5, None, 30),
     "eos_token_id": (29, 2),
     "sep_token_id": (11,),
+    "forced_eos_token_id": (3, None),
     "max_length": (24,),
     "ctc_loss_reduction": ("mean",),
     "max_image_length": (2, 200),
@@ -649,15 +688,26 @@ def settings(config):
                 yield from ((part, key, other) for other in others(key, value))
 
 
-ALL = [(case, *setting) for case, (_, config, _) in CASES.items() for setting in settings(config)]
-ALL = [(case, part, key, value) for case, part, key, value in ALL if (case, part, key) not in CRASHES]
+def second_names(config):
+    """What a format reads under two names, with other values: its aliases, and its older names of parts."""
+    for second, name in config.attribute_map.items():
+        yield from (("", second, other) for other in others(name, getattr(config, name)))
+    whole = json.loads(config.to_json_string(use_diff=False))
+    for part in (name for name in whole if name.endswith("_config")):
+        yield "", f"{part}_dict", {}
+        for key in {"layer_norm_eps", "hidden_size"} & set(whole[part]):
+            yield from (("", f"{part}_dict", whole[part] | {key: other}) for other in others(key, whole[part][key]))
+
+
+ALL = [
+    (case, *setting) for case, (_, config, _) in CASES.items() for setting in (*settings(config), *second_names(config))
+]
+ALL = [row for row in ALL if row[:3] not in CRASHES and row != OUTSIDE]
 ALL += [
     ("bert", "", "position_embedding_type", "relative_key"),
     ("vit", "", "num_labels", 2),
-    ("clip", "", "text_config_dict", {}),
+    ("data2vec_audio", "", "apply_spec_augment", False),  # read, though no field of its configuration
     ("clip", "", "text_config_dict", TEXT | {"eos_token_id": 29, "hidden_act": "gelu"}),
-    ("clip", "", "text_config_dict", TEXT | {"num_attention_heads": 4}),
-    ("clip", "", "vision_config_dict", IMAGE | {"layer_norm_eps": 0.1}),
 ]
 
 
@@ -760,8 +810,6 @@ def followed_or_refused(case, settings, saved, unchanged, folder):
     whole = json.loads((saved(case) / "config.json").read_text())
     for part, key, value in settings:
         (whole[part] if part else whole)[key] = value
-        if key == "num_labels":
-            del whole["id2label"], whole["label2id"]
     (folder / "config.json").write_text(json.dumps(whole))
     try:
         ours = load_pretrained(folder)
@@ -796,12 +844,44 @@ def test_every_reason_is_needed():
     assert unused == set()
 
 
-def test_older_names_of_clips_towers(saved, tmp_path):
-    """A dropout under ``vision_config_dict`` is followed; null there is nothing."""
-    whole = json.loads((saved("clip") / "config.json").read_text())
-    (tmp_path / "model.safetensors").symlink_to(saved("clip") / "model.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps(whole | {"text_config_dict": None}))
-    assert load_pretrained(tmp_path).config == load_pretrained(saved("clip")).config
-    tower = {"vision_config_dict": IMAGE | {"attention_dropout": 0.37}}
-    (tmp_path / "config.json").write_text(json.dumps(whole | tower))
-    assert load_pretrained(tmp_path).image_encoder.transformer.blocks[0].attention.dropout == 0.37
+def changed(folder, saved, case, part=None, **values):
+    """A folder with the weights of this case, and these settings."""
+    whole = json.loads((saved(case) / "config.json").read_text())
+    (whole[part] if part else whole).update(values)
+    (folder / "config.json").write_text(json.dumps(whole))
+    (folder / "model.safetensors").unlink(missing_ok=True)
+    (folder / "model.safetensors").symlink_to(saved(case) / "model.safetensors")
+    return folder
+
+
+def test_older_names_of_parts(saved, tmp_path):
+    """A dropout under one of them is followed; null there is nothing, and elsewhere they are refused by their name."""
+    nothing = changed(tmp_path, saved, "clip", text_config_dict=None)
+    assert load_pretrained(nothing).config == load_pretrained(saved("clip")).config
+    tower = IMAGE | dict(attention_dropout=0.37)
+    dropped = load_pretrained(changed(tmp_path, saved, "clip", vision_config_dict=tower))
+    assert dropped.image_encoder.transformer.blocks[0].attention.dropout == 0.37
+    fused = FLAVA["multimodal_config"] | dict(attention_probs_dropout_prob=0.37)
+    dropped = load_pretrained(changed(tmp_path, saved, "flava", multimodal_config_dict=fused))
+    assert dropped.fusion.blocks[0].attention.dropout == 0.37
+    with pytest.raises(ValueError, match=r"vision_config_dict in config\.json is not read here: put"):
+        load_pretrained(changed(tmp_path, saved, "siglip", vision_config_dict=IMAGE))
+
+
+def test_second_names_are_those_of_the_formats():
+    """All that a part of Transformers reads as well, but for what it reads nowhere here."""
+    known = {kind.replace("-", "_"): kind for kind in CONFIG_MAPPING}
+    for family in families():
+        names = dict(CONFIG_MAPPING[known[family]].attribute_map)
+        names.pop("image_token_id", None)  # where the picture stands in a prompt, which is no token here
+        assert names.items() <= SECOND_NAMES.get(family, {}).items(), family
+
+
+def test_a_second_name_of_both_halves_is_in_the_message(saved, tmp_path):
+    with pytest.raises(ValueError, match=r"with num_attention_heads for encoder_attention_heads\) should be"):
+        load_pretrained(changed(tmp_path, saved, "bart", num_attention_heads=4))
+
+
+def test_padding_outside_the_vocabulary(saved, tmp_path):
+    with pytest.raises(ValueError, match=r"pad_token_id 30 in text_config of config\.json is none of the 30"):
+        load_pretrained(changed(tmp_path, saved, "siglip", "text_config", pad_token_id=30))

@@ -168,6 +168,9 @@ BART |= {
 }
 T5 = dict(vocab_size=30, d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2, decoder_start_token_id=0)
 T5 |= dict(relative_attention_num_buckets=6, relative_attention_max_distance=16)
+WHISPER = {name: size for name, size in BART.items() if name != "max_position_embeddings"}
+WHISPER |= dict(max_target_positions=6, max_source_positions=6, num_mel_bins=5)
+WHISPER |= dict(suppress_tokens=[3, 4], pad_token_id=1, bos_token_id=1, eos_token_id=1, decoder_start_token_id=2)
 IMAGE = dict(image_size=8, patch_size=4, **SMALL)
 SPEECH = dict(conv_dim=(6, 8), conv_kernel=(5, 3), conv_stride=(3, 2), num_conv_pos_embeddings=4, **SMALL)
 SPEECH |= dict(num_conv_pos_embedding_groups=2)

@@ -18,7 +18,7 @@ from mmlearn.data.fields.labels import (
     TextInfilling,
     VisiblePatches,
 )
-from mmlearn.data.fields.sounds import Clusters, LogMel, Waveform
+from mmlearn.data.fields.sounds import Clusters, LogMel, Waveform, WhisperMel
 from mmlearn.data.fields.tags import TaggedCaptions
 from mmlearn.data.fields.texts import Answers, Dialogues, Labels, Segments, Tokens
 
@@ -53,6 +53,7 @@ __all__ = [
     "Video",
     "VisiblePatches",
     "Waveform",
+    "WhisperMel",
     "check_batch",
     "padded_entries",
     "resize",

@@ -164,7 +164,7 @@ class PatchCodes(Field):
         return rearrange(quarters, "b c (row y) (column x) -> b (row column) (c y x)", y=2, x=2)
 
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
-        known = replace(self, patch_size=size(config, "patch_size"))
+        known = replace(self, patch_size=_code_size(config))
         if self.tokenize is not None:
             return known
         colours = known._colours(fetch(data, spread(len(data), IMAGES))).flatten(0, 1)
@@ -185,11 +185,16 @@ class PatchCodes(Field):
         return {"code": nearest(colours.flatten(0, 1), centroids).view(colours.shape[:2])}
 
     def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
-        side, patch = size(config, "image_size", 64), size(config, "patch_size")
+        side, patch = size(config, "image_size", 64), _code_size(config)
         height, width = side if isinstance(side, tuple) else (side, side)
         return {
             "code": torch.randint(size(config, "codes"), (b, (height // patch) * (width // patch)), generator=generator)
         }
+
+
+def _code_size(config: Config) -> int:
+    """Pixels that a code stands for, each way: those of a patch, unless the configuration says otherwise."""
+    return size(config, "code_size", size(config, "patch_size"))
 
 
 @dataclass(frozen=True)

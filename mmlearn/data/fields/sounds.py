@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from mmlearn.data.batches import fetch, spread
 from mmlearn.data.fields.field import Batch, Field, size
-from mmlearn.data.mel import HOP, spec_augment
+from mmlearn.data.mel import HOP, spec_augment, whisper_log_mel
 from mmlearn.data.mel import LogMel as Spectrogram
 from mmlearn.data.readers.sound import RATE
 from mmlearn.data.speech_features import mfcc, standardise
@@ -124,6 +124,45 @@ class LogMel(Field):
 
     def augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
         return batch | {"mel": spec_augment(batch["mel"], batch["mel_mask"], generator)}
+
+
+@dataclass(frozen=True)
+class WhisperMel(Field):
+    """``mel`` (b, mels, frames) as :func:`~mmlearn.data.mel.whisper_log_mel` makes it, with silence behind each sound.
+
+    A sound that is longer than the frames is refused, because its text would say more than is heard.
+    """
+
+    mels: int = 80
+    frames: int = 3000
+
+    holds = {"mel": "Float b {mels} {frames}"}
+    known = ("mels", "frames")
+    needs = "waveform"
+    noun = "sounds"
+    advice = ADVICE
+    fixed = "augmentation hides frames behind a mask, and there is none here"
+
+    def data_options(self, config: Config) -> dict[str, Any]:
+        return {"speech": True}
+
+    def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
+        return replace(self, mels=size(config, "mels"), frames=size(config, "frames"))
+
+    def __call__(self, samples: Sequence[Any]) -> Batch:
+        for sample in samples:
+            if len(sample.waveform) > self.frames * HOP * RATE:
+                seconds, name = len(sample.waveform) / RATE, getattr(sample, "source", "") or "A sound"
+                raise ValueError(
+                    f"{name} lasts {seconds:.4g} s, and {self.frames * HOP:g} s are heard at once: cut it into pieces."
+                )
+        waveform, _ = pad_waveforms([sample.waveform for sample in samples])
+        return {"mel": whisper_log_mel(waveform, self.mels, self.frames)}
+
+    def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
+        coarse = torch.randn(b, 1, 6, 12, generator=generator)
+        mel = F.interpolate(coarse, (size(config, "mels"), size(config, "frames")), mode="bilinear")[:, 0]
+        return {"mel": mel + 0.1 * torch.randn(mel.shape, generator=generator)}
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import Transformer, TransformerConfig, sinusoidal_positions, small_linear
 from mmlearn.models.audio.checks import real_frames
+from mmlearn.models.audio.mel import MaskedBatchNorm
 from mmlearn.objectives.reconstruction import masked_l1
 
 
@@ -67,7 +68,7 @@ class Lip2WavOutput(NamedTuple):
 
 
 class ConvBlock(nn.Module):
-    """A convolution over time, or over time, rows and columns, with batch norm. Padding becomes 0.
+    """A convolution over time, or over time, rows and columns, with batch norm of the real frames. Padding becomes 0.
 
     With ``residual`` the input is added before the activation.
     """
@@ -75,14 +76,14 @@ class ConvBlock(nn.Module):
     def __init__(self, convolution: nn.Module, activation: nn.Module, dropout: float = 0.0, residual: bool = False):
         super().__init__()
         self.convolution, self.activation, self.residual = convolution, activation, residual
-        norm = nn.BatchNorm3d if isinstance(convolution, nn.Conv3d) else nn.BatchNorm1d
-        self.norm = norm(convolution.out_channels)
+        self.norm = MaskedBatchNorm(convolution.out_channels)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "b c f ..."], mask: Bool[Tensor, "b f"]) -> Float[Tensor, "b d f ..."]:
-        y = self.norm(self.convolution(x))  # (b, d, f, …)
-        y = self.dropout(self.activation(y + x if self.residual else y))
-        return y * mask.view(len(mask), 1, -1, *[1] * (y.ndim - 3))
+        y = self.convolution(x).movedim(1, -1)  # (b, f, …, d)
+        real = mask.view(*mask.shape, *[1] * (y.ndim - 3))  # (b, f, …)
+        y = self.norm(y, real.expand(y.shape[:-1])).movedim(-1, 1)  # (b, d, f, …)
+        return self.dropout(self.activation(y + x if self.residual else y)) * real[:, None]
 
 
 class FaceEncoder(nn.Module):

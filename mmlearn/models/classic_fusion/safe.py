@@ -3,12 +3,13 @@ r"""SAFE: fake news is detected from its text and picture, and from how little t
 Paper: Zhou, Wu & Zafarani 2020, "SAFE: Similarity-Aware Multi-Modal Fake News Detection", PAKDD. Official code:
 https://github.com/Jindi0/SAFE.
 
-Deviations: ``tiny`` is ours. The paper turns a picture into a sentence by a trained captioner and reads it by a second
-Text-CNN; here convolutions read the pixels, followed by the same maximum over positions and the same last layer, and
-all of it learns. Texts are one sentence, the paper's have a headline and a body. There is no dropout. Both losses weigh
-the same; in the official code 0.6 and 0.4. False are pairs in which a picture has another one's text, so that the text
-alone gives nothing away. Words start at random. Not compared with released code: the code reads a picture as a sentence
-that a captioner wrote.
+Deviations: ``tiny`` is ours, and so are the sizes of the default; the official code has windows of 3 and 4 words with
+128 filters each, and vectors of 200 unless, as in its training, they have 32. The paper turns a picture into a sentence
+by a trained captioner and reads it by a second Text-CNN; here convolutions read the pixels, followed by the same
+maximum over positions and the same last layer, and all of it learns. Texts are one sentence, the paper's have a
+headline and a body. There is no dropout. Both losses weigh the same; in the official code 0.6 and 0.4. False are pairs
+in which a picture has another one's text, so that the text alone gives nothing away. Words start at random. Not
+compared with released code: the code reads a picture as a sentence that a captioner wrote.
 """
 
 from dataclasses import dataclass

@@ -3,10 +3,11 @@
 Paper: Jia et al. 2021, "Scaling Up Visual and Vision-Language Representation Learning With Noisy Text Supervision". No
 official code; a model of the size ``base`` was released by Kakao Brain, and is in Transformers.
 
-Deviations: no block is left out at random while EfficientNet learns. Pictures are padded evenly where they are halved,
-as in torchvision, so that the released weights, which were trained with another padding, are not read. ``large`` has
-the paper's EfficientNet-L2 and BERT-Large, ``base`` the B7 and BERT-Base of its ablations; ``tiny`` is ours, with five
-stages, because seven would leave 2 × 2 positions of a small image, and starts warmer.
+Deviations: no block is left out at random while EfficientNet learns. Batch norms have PyTorch's ε of 1e-5 and momentum
+of 0.1, the released model 1e-3 and 0.01. Pictures are padded evenly where they are halved, as in torchvision, so that
+the released weights, which were trained with another padding, are not read. ``large`` has the paper's EfficientNet-L2
+and BERT-Large, ``base`` the B7 and BERT-Base of its ablations; ``tiny`` is ours, with five stages, because seven would
+leave 2 × 2 positions of a small image, and starts warmer.
 """
 
 import math

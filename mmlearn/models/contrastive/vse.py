@@ -4,9 +4,10 @@ Paper: Faghri et al. 2018, "VSE++: Improving Visual-Semantic Embeddings with Har
 Official code: https://github.com/fartashf/vsepp.
 
 Deviations: pictures are read by MobileNetV2, which never learns, where the paper has a VGG-19 or a ResNet-152 and also
-fine-tunes them. As in the official code, the last state of the GRU is the caption, with no projection behind it.
-``tiny`` and ``base`` are ours; the sizes of ``base`` are the paper's. Not compared with released code: its picture
-network is another; its GRU is PyTorch's, and its loss is compared with loops.
+fine-tunes them. The code brings features of a picture to unit length before the projection as well, and sums the loss
+over the batch, of which this is the mean. As in the official code, the last state of the GRU is the caption, with no
+projection behind it. ``tiny`` and ``base`` are ours; the sizes of ``base`` are the paper's. Not compared with released
+code: its picture network is another; its GRU is PyTorch's, and its loss is compared with loops.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,4 @@
-"""Blocks of text-to-image GANs: encoders of captions and images, stages of a generator, and a discriminator.
-
-Source: Reed et al. 2016 (GAN-INT-CLS), section 4.1: the generator upsamples by transposed convolutions of 4 × 4, the
-discriminator downsamples by strided ones, and joins the text where 4 × 4 positions are left.
-"""
+"""What text-to-image GANs share: their sizes, encoders of captions and images, and what their batches hold."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, reduce, repeat
+from einops import rearrange, reduce
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -29,10 +25,12 @@ class DrawingConfig(Config):
 
     image_size: int = 64
     halvings: int = 4
-    width: int = 64  # channels at full size; twice as many at each halving
+    generator_width: int = 128  # channels of its largest grid of features; twice as many on a grid half as large
+    discriminator_width: int = 64  # channels after the first halving; twice as many after each further one
     vocab_size: int = 16_384
     max_length: int = 32
-    text_width: int = 256
+    word_width: int = 300  # of the embeddings that the caption encoder reads
+    text_width: int = 256  # of what it says of each word, and of the sentence
     region_halvings: int = 2  # from an image to the regions of its encoder
     noise_width: int = 100
 
@@ -53,25 +51,30 @@ class DrawingConfig(Config):
         return self.noise_width
 
 
-TINY_DRAWING: dict[str, Any] = dict(image_size=32, halvings=3, width=16, vocab_size=512, text_width=64, noise_width=16)
+TINY_DRAWING: dict[str, Any] = dict(
+    image_size=32, halvings=3, generator_width=16, discriminator_width=16, vocab_size=512, word_width=64, text_width=64
+) | dict(noise_width=16)
 
 
 class CaptionEncoder(nn.Module):
     """A bidirectional LSTM: (b, t) → words (b, t, d), 0 at padding, and the sentence (b, d), its last states.
 
-    Padding may be anywhere. Source: Xu et al. 2018 (AttnGAN), section 3.2.
+    Padding may be anywhere. In training the share ``dropout`` of the embeddings' numbers is dropped.
+    Source: Xu et al. 2018 (AttnGAN), section 3.2, and its official code.
     """
 
-    def __init__(self, vocab_size: int, width: int):
+    def __init__(self, vocab_size: int, word_width: int, width: int):
         super().__init__()
-        self.tokens = nn.Embedding(vocab_size, width)
-        self.recurrent = nn.LSTM(width, width // 2, batch_first=True, bidirectional=True)
+        self.tokens = nn.Embedding(vocab_size, word_width)
+        self.recurrent = nn.LSTM(word_width, width // 2, batch_first=True, bidirectional=True)
+        nn.init.uniform_(self.tokens.weight, -0.1, 0.1)
 
     def forward(
-        self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]
+        self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], dropout: float = 0.0
     ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b d"]]:
         order = real_tokens_first(mask)
-        x = look_up(self.tokens, tokens.masked_fill(~mask, 0).gather(1, order))  # (b, t, d), padding last
+        x = look_up(self.tokens, tokens.masked_fill(~mask, 0).gather(1, order))  # (b, t, w), padding last
+        x = F.dropout(x, dropout, self.training)
         lengths = mask.sum(1).clamp(min=1).cpu()
         # The LSTM stops at the last real token, so that the backward direction starts there and not in padding.
         packed, (last, _) = self.recurrent(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
@@ -89,10 +92,10 @@ class RegionEncoder(nn.Module):
     def __init__(self, config: DrawingConfig):
         super().__init__()
         self.image_size = config.start * 2**config.halvings
-        channels = [3, *(config.width * 2 ** (i + 1) for i in range(config.region_halvings))]
+        channels = [3, *(config.discriminator_width * 2**i for i in range(config.region_halvings))]
         layers: list[nn.Module] = []
-        for i in range(config.region_halvings):
-            layers += [nn.Conv2d(channels[i], channels[i + 1], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        for inputs, outputs in pairwise(channels):
+            layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(channels[-1], channels[-1], 3, padding=1), nn.LeakyReLU(0.2))
         self.to_region = nn.Conv2d(channels[-1], config.text_width, 1)
         self.to_image = nn.Linear(config.text_width, config.text_width)
@@ -108,7 +111,7 @@ class TextImageEncoders(nn.Module):
 
     def __init__(self, config: DrawingConfig):
         super().__init__()
-        self.text = CaptionEncoder(config.vocab_size, config.text_width)
+        self.text = CaptionEncoder(config.vocab_size, config.word_width, config.text_width)
         self.image = RegionEncoder(config)
 
 
@@ -130,70 +133,13 @@ class TextToImageGAN(nn.Module):
         return self.encoders.loss(batch)
 
 
-class UpBlock(nn.Sequential):
-    """(b, inputs, y, x) → (b, outputs, 2 y, 2 x): a transposed convolution of 4 × 4, a batch norm, ReLU."""
+class VectorNorm(nn.BatchNorm1d):
+    """Batch norm of vectors. One row alone has no variance: in training, too, it is normed by running statistics."""
 
-    def __init__(self, inputs: int, outputs: int):
-        conv = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
-        super().__init__(conv, nn.BatchNorm2d(outputs), nn.ReLU())
-
-
-class InitStage(nn.Module):
-    """A feature map from a vector: a linear layer, a batch norm, ReLU, and ``ups`` times :class:`UpBlock`."""
-
-    def __init__(self, config: DrawingConfig, inputs: int, ups: int):
-        super().__init__()
-        channels = [config.width * 2 ** (config.halvings - i) for i in range(ups + 1)]
-        self.shape = (channels[0], config.start, config.start)
-        self.linear = nn.Linear(inputs, channels[0] * config.start**2, bias=False)
-        self.norm = nn.Sequential(nn.BatchNorm2d(channels[0]), nn.ReLU())
-        self.ups = nn.Sequential(*(UpBlock(*pair) for pair in pairwise(channels)))
-
-    def forward(self, z: Float[Tensor, "b inputs"]) -> Float[Tensor, "b d height width"]:
-        x = self.norm(self.linear(z).unflatten(1, self.shape))  # (b, d, start, start)
-        return self.ups(x)
-
-
-class Discriminator(nn.Module):
-    """Scores of an image with a text, and of the image alone: is it real, and does it show what the text says?
-
-    The image is downsampled to the first grid of the generator, where the text is concatenated at each position.
-    Source: Reed et al. 2016, section 4.1; ``unconditional`` as in Zhang et al. 2018 (StackGAN++) and Xu et al. 2018.
-    """
-
-    def __init__(self, config: DrawingConfig, halvings: int, unconditional: bool = False):
-        super().__init__()
-        self.image_size = config.start * 2**halvings
-        channels = [3, *(config.width * 2 ** (i + 1) for i in range(halvings))]
-        layers: list[nn.Module] = []
-        for inputs, outputs in pairwise(channels):
-            layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-        self.layers = nn.Sequential(*layers)
-        self.text = nn.Sequential(nn.Linear(config.text_width, channels[-1]), nn.LeakyReLU(0.2))
-        self.join = nn.Sequential(nn.Conv2d(2 * channels[-1], channels[-1], 1), nn.LeakyReLU(0.2))
-        self.score = nn.Conv2d(channels[-1], 1, config.start)
-        self.unconditional = nn.Conv2d(channels[-1], 1, config.start) if unconditional else None
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight, 0.2)
-
-    def features(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d rows columns"]:
-        """The feature map that both scores read."""
-        check_size(image, self.image_size)
-        return self.layers(image)
-
-    def conditional_score(
-        self, features: Float[Tensor, "b d rows columns"], sentence: Float[Tensor, "b k"]
-    ) -> Float[Tensor, "b"]:
-        """Above 0 where the image looks real and shows what the sentence says."""
-        text = repeat(self.text(sentence), "b d -> b d y x", y=features.shape[2], x=features.shape[3])
-        return self.score(self.join(torch.cat([features, text], 1))).flatten()  # (b, 1, 1, 1) → (b,)
-
-    def unconditional_score(self, features: Float[Tensor, "b d rows columns"]) -> Float[Tensor, "b"]:
-        """Above 0 where the image looks real, whatever the text."""
-        if self.unconditional is None:
-            raise ValueError("This discriminator judges no image alone: build it with unconditional=True.")
-        return self.unconditional(features).flatten()  # (b, 1, 1, 1) → (b,)
+    def forward(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        if len(x) > 1 or not self.training:
+            return super().forward(x)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
 def check_noise(

@@ -3,11 +3,12 @@
 Papers: Lin et al. 2021, "M6: A Chinese Multimodal Pretrainer"; Yang et al. 2021, "M6-T: Exploring Sparse Expert Models
 and Beyond". Official code: none was published.
 
-Deviations: only the ideas of the papers are used, and no sizes, so that every number here is ours. Patches are
-projected, where the paper takes features of a convolutional network. A token goes to its most likely expert, however
-many choose the same: experts have no capacity, no token is dropped, and no noise is added. Words may be of any
-language; the paper's are Chinese. Locations and image codes are in the same vocabulary, for the tasks of scenes. Texts
-alone are learned as BART's are: from a masked caption. Not compared with released code: no code was published.
+Deviations: only the ideas of the papers are used, and no sizes, so that every number here is ours: ``small`` is 768
+wide and 12 blocks deep, the paper's M6-base 1,024 and 24. Patches are projected, where the paper takes features of a
+convolutional network. A token goes to its most likely expert, however many choose the same: experts have no capacity,
+no token is dropped, and no noise is added. Words may be of any language; the paper's are Chinese. Locations and image
+codes are in the same vocabulary, for the tasks of scenes. Texts alone are learned as BART's are: from a masked caption.
+Not compared with released code: no code was published.
 """
 
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class M6Config(Vocabulary, TransformerConfig):
     PRESETS = {
         "tiny": dict(image_size=64, patch_size=8, vocab_size=512, bins=64, codes=64, max_length=64, experts=4)
         | dict(width=64, depth=3, num_heads=4, dropout=0.0),
-        "base": dict(),
+        "small": dict(),
     }
 
 

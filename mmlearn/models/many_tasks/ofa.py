@@ -6,7 +6,8 @@ Learning Framework". Official code: https://github.com/OFA-Sys/OFA.
 Deviations: blocks are pre-norm as theirs, without the further norms and head scales (NormFormer) and without relative
 positions; positions of words and of images are learned and added, where theirs have attention scores of their own.
 Features of the image are normed once more before that, and its positions start as sines, so that they are as large as
-features, and those of a row or of a column have half of their features in common. Codes are those of any function of
+features, and those of a row or of a column have half of their features in common. Codes pass the norm of words, there
+one of their own, and attention weights drop out as all else does, there not at all. Codes are those of any function of
 images, by default of colours of patches, where theirs are of a VQGAN. There are five of the paper's eight tasks, with
 the first instructions of its code and one more of ours. ``tiny`` is ours; ``base`` and ``large`` have the paper's
 widths and depths, with these deviations. Not compared with released code: its norms, its positions and its codes are

@@ -67,6 +67,10 @@ class UnifiedVocabulary(nn.Module):
         """Logits of the next token after each token of a target, which begins with the start token."""
         raise NotImplementedError
 
+    def decoder_input(self, target: Int[Tensor, "b o"]) -> Int[Tensor, "b o"]:
+        """What the decoder reads to write this target: the start token, and then all of it but the last token."""
+        return shifted_right(target, self.config.start_token)
+
     def step_function(self, context: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> ScoreNext:
         """The function that decoding calls: it scores the next token of targets."""
 
@@ -87,7 +91,8 @@ class UnifiedVocabulary(nn.Module):
     ) -> Int[Tensor, "b o"]:
         """The target for these inputs: words up to the end token, or ``count`` tokens of those ``allowed``."""
         config, (context, mask) = self.config, self.encode(**inputs)
-        start = torch.full((len(context), 1), config.start_token, device=context.device)
+        first = 0 if allowed is None else allowed.start  # a token of the type that is written
+        start = self.decoder_input(torch.full((len(context), 1), first, device=context.device))
         permitted = torch.zeros(config.all_tokens, dtype=torch.bool, device=context.device)
         permitted[slice(config.vocab_size) if allowed is None else slice(allowed.start, allowed.stop)] = True
         read = self.step_function(context, mask)
@@ -129,8 +134,7 @@ class ImageTextSeq2Seq(UnifiedVocabulary):
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> Seq2SeqOutput:
         context, mask = self.encode(image, tokens, mask)
-        decoder_input = shifted_right(target, self.config.start_token)  # (b, o)
-        return Seq2SeqOutput(self.decode(decoder_input, context, mask), context)
+        return Seq2SeqOutput(self.decode(self.decoder_input(target), context, mask), context)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """The :func:`token_loss` of the target. ``ValueError`` without a text."""

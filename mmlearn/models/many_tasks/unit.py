@@ -7,9 +7,9 @@ Deviations: tasks are those of scenes: objects, answers, whether a text fits its
 relation that is stated. The paper has seven on eight data sets. Answers are classified by a softmax, where the code has
 a binary classification for each. The decoder attends to all tokens of a text; the code has only the first one for some
 tasks. The backbone's last stage is not dilated, attributes of objects are not predicted, and all weights start at
-random. Each batch serves one task, all with equal probability. ``tiny`` is ours; ``shared`` has the paper's sizes and
-the heads of these tasks. Not compared with released code: its tasks and heads are others; DETR, on which it stands, is
-compared.
+random. Nothing drops out between the two layers of an MLP, nor of what a task's head reads; in the code a tenth does.
+Each batch serves one task, all with equal probability. ``tiny`` is ours; ``shared`` has the paper's sizes and the heads
+of these tasks. Not compared with released code: its tasks and heads are others; DETR, on which it stands, is compared.
 """
 
 from dataclasses import dataclass

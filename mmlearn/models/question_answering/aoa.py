@@ -5,10 +5,11 @@ Yu et al. 2019, "Deep Modular Co-Attention Networks", MCAN; the gate is that of 
 Attention for Image Captioning"). The authors of the paper released no code that we found.
 
 Deviations: ``tiny`` is ours. GridEncoder of the picture are read by layers that learn along, where the paper takes
-regions of a frozen detector. Words have vectors that learn, the paper's begin as GloVe. One answer is right, learned by
-cross-entropy; the paper learns soft scores by binary cross-entropy. How much each modality counts in the fusion is a
-softmax over two scores of both vectors together: the paper says that it is learned and dynamic, and we had no code to
-compare with. Not compared with released code: no code was published that we found.
+regions of a frozen detector. Attention keeps its output layer before the gate, which the code of Attention on Attention
+leaves out. Words have vectors that learn, the paper's begin as GloVe. One answer is right, learned by cross-entropy;
+the paper learns soft scores by binary cross-entropy. How much each modality counts in the fusion is a softmax over two
+scores of both vectors together: the paper says that it is learned and dynamic, and we had no code to compare with. Not
+compared with released code: no code was published that we found.
 """
 
 from dataclasses import dataclass

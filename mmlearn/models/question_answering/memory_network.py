@@ -4,9 +4,10 @@ Paper: Sukhbaatar et al. 2015, "End-To-End Memory Networks".
 Official code: https://github.com/facebook/MemNN (MemN2N).
 
 Deviations: ``tiny`` is ours. The memory holds the cells of an image, or with ``memory="facts"`` sentences, as in the
-paper. Answers have a layer of their own, where adjacent tying would share the last embedding of words. There is no
-"linear start", so that softmaxes are used from the first step, and no random noise in the order of facts. Not compared
-with released code: the published code is for another library, and answers have a layer of their own here.
+paper. Answers have a layer of their own, where adjacent tying would share the last embedding of words. What a hop reads
+drops out, by half unless the configuration says otherwise; the paper has no dropout. There is no "linear start", so
+that softmaxes are used from the first step, and no random noise in the order of facts. Not compared with released code:
+the published code is for another library, and answers have a layer of their own here.
 """
 
 from dataclasses import dataclass

@@ -19,15 +19,15 @@ TINY: dict[str, Any] = dict(
 
 @dataclass(frozen=True)
 class VQAConfig(Config):
-    """Settings of all. ``answers`` is the length of the list of answers."""
+    """What all have: each system sets the values of its own code. ``answers`` is the length of the list of answers."""
 
     width: int = 512
     word_width: int = 500
     vocab_size: int = 20_000
     start_token: int = 1
     end_token: int = 2
-    image_size: int = 448
-    patch_size: int = 32
+    image_size: int = 448  # pixels
+    patch_size: int = 32  # pixels of a cell
     convolutions: bool = False  # a cell of the image also sees its neighbours
     dropout: float = 0.5
     answers: int = 1000
@@ -48,32 +48,27 @@ class GridEncoder(ImageEmbedding):
 
 
 class QuestionEncoder(nn.Module):
-    """A stack of LSTMs that reads the words of a question.
+    """An LSTM that reads the words of a question.
 
-    Returns the states of the last layer (b, t, d), their mask, and the final state of each layer (b, layers, d).
-    Padding is skipped. Raises ``ValueError``, on a CPU, for a question without a
-    word between start and end, and for a token outside the vocabulary.
+    Returns its states (b, t, d), their mask, and the state after the last word (b, d). Padding is skipped. Raises
+    ``ValueError``, on a CPU, for a question without a word between start and end, and for a token outside the
+    vocabulary.
     """
 
-    def __init__(self, config: VQAConfig, layers: int = 1):
+    def __init__(self, config: VQAConfig):
         super().__init__()
         self.special = config.start_token, config.end_token
         self.words = nn.Embedding(config.vocab_size, config.word_width)
-        widths = [config.word_width, *[config.width] * (layers - 1)]
-        self.layers = nn.ModuleList(nn.LSTM(width, config.width, batch_first=True) for width in widths)
+        self.lstm = nn.LSTM(config.word_width, config.width, batch_first=True)
 
     def forward(
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
-    ) -> tuple[Float[Tensor, "b t d"], Bool[Tensor, "b t"], Float[Tensor, "b layers d"]]:
+    ) -> tuple[Float[Tensor, "b t d"], Bool[Tensor, "b t"], Float[Tensor, "b d"]]:
         mask = check_questions(tokens, mask, *self.special)
-        order = real_tokens_first(mask)  # so that the LSTMs read padding last
-        x, mask = select_tokens(look_up(self.words, tokens), order), mask.gather(1, order)  # (b, t, d)
-        x = x.masked_fill(~mask[..., None], 0)
-        last, final = mask.sum(1).clamp(min=1) - 1, []
-        for layer in self.layers:
-            x = layer(x)[0]
-            final.append(select_tokens(x, last))  # (b, d)
-        return x, mask, torch.stack(final, dim=1)
+        order = real_tokens_first(mask)  # so that the LSTM reads padding last
+        x, mask = select_tokens(look_up(self.words, tokens), order), mask.gather(1, order)  # (b, t, e)
+        states = self.lstm(x.masked_fill(~mask[..., None], 0))[0]  # (b, t, d)
+        return states, mask, select_tokens(states, mask.sum(1).clamp(min=1) - 1)
 
 
 def check_questions(

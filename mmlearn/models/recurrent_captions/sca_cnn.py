@@ -6,7 +6,8 @@ Official code: https://github.com/zjuchenlong/sca-cnn.cvpr17, for Theano.
 Deviations: weights of positions and of channels are multiplied by their number, so that equal ones change nothing. The
 network is a residual one that starts at random and is trained with all else, where the paper's was pretrained on
 ImageNet. The last map enters the LSTM as its mean over positions, so that positions are pooled by their weights; two
-more channels hold the coordinates of a position, which small networks do not know otherwise. There is no dropout.
+more channels hold the coordinates of a position, which small networks do not know otherwise. The first state is 0, and
+the mean over positions enters as it is; in the code it has unit length, and makes the first state. There is no dropout.
 ``tiny`` and ``base`` are ours; 512 features of attention and two layers are the paper's. Not compared with released
 code: the published code is for another library, and its picture network is another.
 """

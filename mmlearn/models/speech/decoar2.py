@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -26,6 +27,7 @@ from mmlearn.models.speech.quantiser import ProductQuantiser
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.reconstruction import masked_l1
 from mmlearn.objectives.speech import code_diversity, mask_spans
+from mmlearn.tensor_checks import values_are_readable
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,17 @@ class DeCoAR2(StepCounter):
         return annealed(self.config.gumbel_temperature, self.steps)
 
     def draw(self, mask: Bool[Tensor, "b s"]) -> Draws:
-        """Masked spans and noise for clips with these real frames. They depend on the seed and the step alone."""
+        """Masked spans and noise for clips with these real frames. They depend on the seed and the step alone.
+
+        Padding behind the longest clip takes no random numbers, where values can be read
+        (:func:`~mmlearn.tensor_checks.values_are_readable`): it changes nothing.
+        """
         config, generator = self.config, generator_of_step(self.config.seed, self.steps)
-        masked = mask_spans(mask, probability=config.mask_probability, length=config.mask_length, generator=generator)
-        noise = gumbel_noise((*mask.shape, config.codebooks, config.entries), generator=generator)
-        return Draws(masked, noise.to(mask.device))
+        longest = int(mask.any(0).sum()) if values_are_readable(mask) else mask.shape[1]
+        real, behind = mask[:, :longest], mask.shape[1] - longest
+        masked = mask_spans(real, probability=config.mask_probability, length=config.mask_length, generator=generator)
+        noise = gumbel_noise((*real.shape, config.codebooks, config.entries), generator=generator).to(mask.device)
+        return Draws(F.pad(masked, (0, behind)), F.pad(noise, (0, 0, 0, 0, 0, behind)))
 
     def forward(
         self,

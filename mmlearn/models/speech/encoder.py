@@ -64,6 +64,7 @@ class SpeechEncoderConfig(ContextConfig):
     strides: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
     convolution_norm: str = "group"  # or "layer" or "clip": see FeatureEncoder
     convolution_bias: bool = False
+    spec_augment: bool = True  # False: no frame is masked, also where the caller says which
 
 
 TINY_SPEECH = SpeechEncoderConfig(
@@ -180,6 +181,7 @@ class SpeechEncoder(nn.Module):
         depth: int | None = None,
     ) -> SpeechOutput:
         features = self.feature_norm(self.feature_encoder(waveform, waveform_mask))  # (b, s, c)
+        masked = masked if self.config.spec_augment else None
         x = mask_frames(self.dropout(self.projection(features)), masked, self.mask_embedding)  # (b, s, d)
         mask = self.frame_mask(waveform, waveform_mask)
         return SpeechOutput(self.context(x, mask, depth), mask, features)

@@ -3,7 +3,8 @@
 Paper: Lan et al. 2020, "ALBERT: A Lite BERT for Self-supervised Learning of Language Representations". Official code:
 https://github.com/google-research/albert. Presets are those of version 2, which drops nothing.
 
-Deviations: single tokens are masked; the paper masks up to three in a row. ``tiny`` is ours.
+Deviations: single tokens are masked; the paper masks up to three in a row. The head for the order of segments drops
+nothing, in Transformers ``classifier_dropout_prob``. ``tiny`` is ours.
 """
 
 from dataclasses import dataclass, replace

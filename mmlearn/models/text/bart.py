@@ -5,7 +5,8 @@ Translation, and Comprehension". Official code: https://github.com/facebookresea
 
 Deviations: the recipe corrupts texts by infilling alone, because most captions are one sentence; the paper also
 permutes sentences (:mod:`mmlearn.objectives.denoising` has all five of its corruptions). Inside an MLP nothing is
-dropped. ``tiny`` is ours.
+dropped, and no block is left out at random (``encoder_layerdrop`` and ``decoder_layerdrop``, which are 0 in released
+files). ``tiny`` is ours.
 """
 
 from collections.abc import Callable
@@ -37,6 +38,7 @@ class BARTConfig(TransformerConfig):
     start_token: int = 0
     end_token: int = 2
     decoder_start_token: int = 2  # with which a written text begins, before its own start token
+    forced_end_token: int | None = 2  # the last of a text that is as long as it may be; None: any
     width: int = 768
     depth: int = 6
     decoder_depth: int | None = None  # as many
@@ -141,12 +143,19 @@ class BART(nn.Module):
         prompt_mask: Bool[Tensor, "b t"] | None = None,
         max_length: int = 20,
     ) -> Int[Tensor, "b o"]:
-        """The texts written for these, which have no special tokens: up to ``max_length`` tokens with the end token."""
+        """The texts written for these, which have no special tokens: up to ``max_length`` tokens with the end token.
+
+        The last token that there may be is ``forced_end_token``, as in fairseq and Transformers.
+        """
         config = self.config
         source = source_texts(prompt, prompt_mask, [config.start_token], [config.end_token], config.pad_token)
 
         def last_logits(step: DecodingStep, context: Tensor, mask: Tensor | None) -> Tensor:
-            return self.decode(step.tokens, context, mask, step.position, step.key_mask)[:, -1]
+            logits = self.decode(step.tokens, context, mask, step.position, step.key_mask)[:, -1]  # (n, v)
+            if config.forced_end_token is None or step.mask.shape[1] < max_length:
+                return logits
+            other = torch.arange(config.vocab_size, device=logits.device) != config.forced_end_token
+            return logits.masked_fill(other, -torch.inf)
 
         return generate_from(self, source, last_logits, decode, config.decoder_start_token, max_length)
 

@@ -113,32 +113,34 @@ class T5Block(TransformerBlock):
         self.dropout = nn.Dropout(config.dropout)
 
 
-def distance_buckets(
-    queries: int, keys: int, buckets: int, max_distance: int, causal: bool
-) -> Int[Tensor, "queries keys"]:
-    r"""The bucket of the distance from each query to each key; the last query stands at the last key.
-
-    Half of the buckets are for the smallest distances, one each, the other half grow as their logarithm up to
-    ``max_distance`` m. Where queries also see later keys, those have half of all buckets.
+def logarithmic_bucket(distance: Int[Tensor, "*n"], buckets: int, max_distance: int) -> Int[Tensor, "*n"]:
+    r"""The bucket of a distance: half of them are for one distance each, the others grow as its logarithm.
 
     .. math:: \mathrm{bucket}(n) = \frac{B}{2} + \left\lfloor \frac{B}{2} \cdot
        \frac{\ln (2n / B)}{\ln (2m / B)} \right\rfloor \quad \text{for } n \ge B/2
 
-    Source: Raffel et al. 2020, section 2.1; official code, ``_relative_position_bucket``.
+    From ``max_distance`` m on all share the last one. Source: Raffel et al. 2020, section 2.1.
     """
-    position = torch.arange(keys)
-    distance = position[keys - queries :, None] - position  # (queries, keys); above 0: the key is before the query
-    later: int | Tensor = 0  # where the buckets of later keys begin
-    if causal:
-        distance = distance.clamp(min=0)
-    else:
-        buckets //= 2
-        later = buckets * (distance < 0)
-        distance = distance.abs()
     exact = buckets // 2
     growth = torch.log(distance.clamp(min=1) / exact) / math.log(max_distance / exact)
     far = (exact + (growth * (buckets - exact)).long()).clamp(max=buckets - 1)
-    return later + torch.where(distance < exact, distance, far)
+    return torch.where(distance < exact, distance, far)
+
+
+def distance_buckets(
+    queries: int, keys: int, buckets: int, max_distance: int, causal: bool
+) -> Int[Tensor, "queries keys"]:
+    """The :func:`logarithmic_bucket` of the distance from each query to each key.
+
+    The last query stands at the last key. Where queries also see later keys, those have half of all buckets. Source:
+    official code, ``_relative_position_bucket``.
+    """
+    position = torch.arange(keys)
+    distance = position[keys - queries :, None] - position  # (queries, keys); above 0: the key is before the query
+    if causal:
+        return logarithmic_bucket(distance.clamp(min=0), buckets, max_distance)
+    later = buckets // 2 * (distance < 0)  # where the buckets of later keys begin
+    return later + logarithmic_bucket(distance.abs(), buckets // 2, max_distance)
 
 
 class T5Stack(nn.Module):

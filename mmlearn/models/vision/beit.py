@@ -8,7 +8,9 @@ which reads 112 pixels a side. The recipe takes a much simpler tokenizer that ne
 is none of the paper's: k-means of the colours of a patch's four quarters (:class:`~mmlearn.data.fields.PatchCodes`);
 give that field a function of your own for others. Weights of blocks start scaled by width and depth, and no blocks are
 dropped at random. Norms add 1e-12 to variances, as released files of Transformers do, in the official code 1e-6. Of 196
-patches at most 78 are hidden, there 75. The classifier is that of fine-tuning: it reads the mean of the patches.
+patches at most 78 are hidden, there 75. The table of relative positions is read by rows and columns also where a
+picture is oblong; Transformers exchanges the two there. The classifier is that of fine-tuning: it reads the mean of the
+patches.
 """
 
 from dataclasses import dataclass

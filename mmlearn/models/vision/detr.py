@@ -6,7 +6,8 @@ https://github.com/facebookresearch/detr.
 Deviations: weights start at random, where the paper's backbone comes from ImageNet; published weights load here. All
 layers of the backbone learn; in the paper the stem and the first stage stay. One optimiser trains everything; the paper
 has a lower rate for the backbone. What the first self-attention of the decoder does with queries that are 0 does not
-learn, but for its biases. Padding in pictures is left out by ``pixel_mask``. Masks of objects (panoptic
+learn, but for its biases. With ``auxiliary_loss`` Transformers norms what goes from a block of the decoder to the next,
+which neither the paper nor this does. Padding in pictures is left out by ``pixel_mask``. Masks of objects (panoptic
 segmentation) and a dilated last stage (DC5) are not built. ``tiny`` is ours.
 """
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from common_mistakes import deaf, detached, then
 
-from mmlearn.models.unified.multiway import by_modality
+from mmlearn.models.unified.multiway_blocks import by_modality
 from mmlearn.models.unified.sparse import send_to_experts
 from mmlearn.objectives.experts import balance, global_entropy
 from mmlearn.objectives.masked_image import masked_pixels, normalised_patches, restore_order

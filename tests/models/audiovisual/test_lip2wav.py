@@ -76,6 +76,22 @@ def test_the_loss_counts_real_frames_only():
     assert model.loss(whole) == model.loss(whole | everything)
 
 
+def test_longer_padding_changes_no_loss_in_training():
+    """Batch norm counts real frames alone, in what it takes off and in what it remembers."""
+    batch = speech()
+    more = {"video": 2, "video_mask": 2, "mel": 8, "mel_mask": 8}
+    pads = {"video": (0, 0, 0, 0, 0, 0, 0, more["video"])}
+    longer = {name: nn.functional.pad(x, pads.get(name, (0, more[name]))) for name, x in batch.items()}
+    one, other = Lip2Wav(STEADY), Lip2Wav(STEADY)
+    nn.init.ones_(one.postnet.layers[-1].norm.weight)
+    other.load_state_dict(one.state_dict())
+    expected, found = one.loss(batch), other.loss(longer)
+    for name in expected:
+        close(found[name], expected[name])
+    for buffer, kept in zip(one.buffers(), other.buffers()):
+        close(kept, buffer)
+
+
 def test_what_is_said_comes_from_the_lips():
     """A video of other lips is not said as well; and the pre-net's dropout stops in evaluation."""
     model, batch = Lip2Wav(dataclasses.replace(SMALL, prenet_dropout=0.7)), speech(4, seed=1)

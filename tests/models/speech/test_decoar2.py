@@ -45,6 +45,19 @@ def test_the_loss_counts_hidden_frames_only():
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
+def test_longer_padding_hides_the_same_and_costs_the_same():
+    model, batch = DeCoAR2(TINY), clips()
+    mel, mask = batch["mel"], batch["mel_mask"]
+    longer = {
+        "mel": torch.cat([mel, torch.randn_like(mel)], dim=2),
+        "mel_mask": torch.nn.functional.pad(mask, (0, mask.shape[1])),
+    }
+    masked = model.draw(mask).masked
+    assert torch.equal(model.draw(longer["mel_mask"]).masked[:, : mask.shape[1]], masked)
+    for name, loss in model.loss(batch).items():
+        close(model.loss(longer)[name], loss)
+
+
 def test_the_loss_starts_at_the_size_of_what_is_to_be_said():
     """A model whose last layer says 0 is wrong by each frame's mean absolute value."""
     model, batch = DeCoAR2(TINY), clips()

@@ -1,10 +1,11 @@
-"""Multiway: which MLP a token passes, what a stage moves, and a modality that is missing."""
+"""Multiway: which MLP a token passes, what a stage moves, a modality that is missing; and BEiT-3, as released."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
-from testing_tools import close
+from testing_tools import close, count_parameters
 
 from mmlearn.models.unified.multiway import Multiway, MultiwayConfig
 from mmlearn.objectives import matched_info_nce
@@ -146,3 +147,73 @@ def test_what_is_missing_or_wrong_is_told_in_one_line():
         model()
     with pytest.raises(ValueError, match="pair_blocks at most 3, not 4"):
         system(pair_blocks=4)
+
+
+BEIT3 = MultiwayConfig.preset("tiny-beit3")
+
+
+def waves(*shape, rate=1.0):
+    return torch.sin(torch.arange(math.prod(shape), dtype=torch.float64) * rate).view(shape).float()
+
+
+def test_beit3_states_are_those_of_the_official_code():
+    """Numbers that ``BEiT3`` of torchscale gives for these weights and inputs, with its defaults of BEiT-3."""
+    model = Multiway(dataclasses.replace(BEIT3, max_length=30, first_position=2)).eval()
+    with torch.no_grad():
+        for i, (name, weight) in enumerate(sorted(model.named_parameters())):
+            wave = 0.3 * waves(*weight.shape, rate=1 + 0.01 * i)
+            weight.copy_(1 + wave if "norm" in name and name.endswith("weight") else wave)
+    image, tokens = waves(2, 3, 64, 64, rate=0.37), (torch.arange(18) * 37 % 500 + 3).view(2, 9)
+    mask, masked_patches = torch.arange(9) < torch.tensor([[9], [6]]), (torch.arange(32) % 3 == 0).view(2, 16)
+    pair = model(image, tokens, mask, masked_patches)
+    expected = torch.tensor([[0.822961, 0.682882, 0.585762], [0.752644, 0.725831, 0.618673]])
+    close(pair.image_tokens[0, [0, 5]][:, [0, 7, 63]], expected, 2e-5)
+    expected = torch.tensor([[1.049228, -0.193947, 0.929745], [1.111370, -0.199219, 0.960959]])
+    close(pair.text_tokens[1, [0, 5]][:, [0, 7, 63]], expected, 2e-5)
+    close(model(image=image).image_tokens[1, [0, 16], 3], torch.tensor([-0.158989, -0.289220]), 2e-5)
+    close(model(tokens=tokens, mask=mask).text_tokens[1, [0, 5], 3], torch.tensor([1.630828, 1.696800]), 2e-5)
+
+
+@pytest.mark.parametrize(("preset", "whole", "encoder"), [("beit3-base", 276, 222), ("beit3-large", 746, 674)])
+def test_beit3_has_the_released_sizes(preset, whole, encoder):
+    """Official beit3/README.md: of the pretrained models, and of those for retrieval, without heads of masked data."""
+    config = MultiwayConfig.preset(preset)
+    assert count_parameters(Multiway, config) // 10**6 == whole
+    retrieval = count_parameters(Multiway, dataclasses.replace(config, embedding_width=config.width))
+    heads = (config.width + 1) * (config.vocab_size + config.codes)
+    assert (retrieval - heads) // 10**6 == encoder
+
+
+def test_beit3_learns_from_masked_data_alone():
+    torch.manual_seed(0)
+    model, given = Multiway(BEIT3), batches()
+    stage = find_recipe("multiway").stages[-1]
+    assert set(stage.optimizer_steps[0].trained_names(model)) == {name for name, _ in model.named_parameters()}
+    total = 0
+    for name, losses in (("pictures", ["mim"]), ("texts", ["mlm"]), ("masked-data", ["mmm_text", "mmm_image"])):
+        found = model.loss(given[name])
+        assert list(found) == losses
+        total = total + sum(found.values())
+    total.backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+    with pytest.raises(ValueError, match="BEiT-3 learns from masked words and patches alone: leave out match_label"):
+        model.loss(given["pairs"])
+    with pytest.raises(ValueError, match="compares no pictures and texts: set embedding_width"):
+        model.encode_image(given["pairs"]["image"])
+    with pytest.raises(ValueError, match="BEiT-3 does not learn what belongs together"):
+        model.match(given["pairs"]["image"], given["pairs"]["tokens"])
+    retrieval = Multiway(dataclasses.replace(BEIT3, embedding_width=32))
+    close(retrieval.encode_image(given["pairs"]["image"]).norm(dim=-1), torch.ones(8))
+
+
+def test_each_modality_of_beit3_has_layers_of_its_own():
+    """The projections of words move what words are, and of patches alone nothing."""
+    torch.manual_seed(0)
+    model, given = Multiway(BEIT3).eval(), batches()["pairs"]
+    image, tokens = given["image"], given["tokens"]
+    alone, beside = model(image=image).image_tokens, model(image, tokens, given["mask"]).image_tokens
+    with torch.no_grad():
+        for layer in model.attention:
+            layer.attention.value.text.weight.neg_()
+    close(model(image=image).image_tokens, alone)
+    assert not torch.allclose(model(image, tokens, given["mask"]).image_tokens, beside, atol=1e-3)
