@@ -157,15 +157,25 @@ def overlay(
 
 
 @plt.rc_context(PLAIN)
-def answers(images: Sequence[Float[Tensor, "3 height width"]], sentences: Sequence[str], *, title: str = "") -> Figure:
-    """For each sentence a row of as many pictures, the nearest first."""
-    columns = len(images) // len(sentences)
-    figure, axes = new_figure(len(sentences), columns, 1.75, 2.0)
-    for row, sentence in zip(range(len(sentences)), sentences):
-        for column in range(columns):
-            show_image(axes[row, column], images[row * columns + column])
-            _frame(axes[row, column], "#d0d7de", 1)
-        axes[row, 0].set_title(f"“{sentence}”", fontsize=11, loc="left")
+def answers(
+    images: Sequence[Sequence[Float[Tensor, "3 height width"]]],
+    sentences: Sequence[str],
+    hits: Sequence[Sequence[bool]],
+    chance: Sequence[float],
+    *,
+    title: str = "",
+) -> Figure:
+    """For each sentence a row of pictures, the nearest first; those that fit it have a green frame.
+
+    ``chance`` is for each sentence the share of all pictures that fit it.
+    """
+    figure, axes = new_figure(len(sentences), len(images[0]), 1.75, 2.05)
+    for row, (sentence, shown, right, share) in enumerate(zip(sentences, images, hits, chance)):
+        for axis, image, fits in zip(axes[row], shown, right):
+            show_image(axis, image)
+            _frame(axis, RIGHT if fits else "#d0d7de", 3 if fits else 1)
+        told = f"“{sentence}”: {sum(right)} of {len(right)} fit (of all pictures {share:.1%})"
+        axes[row, 0].set_title(told, fontsize=10.5, loc="left")
     figure.suptitle(title, fontsize=10.5)
     return figure
 
@@ -302,6 +312,18 @@ def dimmed(image: Float[Tensor, "3 height width"], boxes: Float[Tensor, "p 4"], 
         heat[:, top:bottom, left:right] = torch.maximum(heat[:, top:bottom, left:right], weight)
     pale = 0.72 + 0.28 * image.mean(0, keepdim=True).expand_as(image)
     return heat * image + (1 - heat) * pale
+
+
+@plt.rc_context(PLAIN)
+def crops(image: Float[Tensor, "3 height width"], regions: Float[Tensor, "p 3 side side"]) -> Figure:
+    """A picture, and beside it its regions as a model reads them."""
+    figure, axes = new_figure(1, len(regions) + 1, 1.6, 1.75)
+    for axis, shown in zip(axes[0], (image, *regions)):
+        show_image(axis, shown)
+        _frame(axis, "#d0d7de", 1)
+    axes[0, 0].set_title("the picture", fontsize=9.5)
+    axes[0, 1].set_title("its regions, as the model reads them", fontsize=9.5, loc="left")
+    return figure
 
 
 @plt.rc_context(PLAIN)

@@ -71,6 +71,14 @@ def test_boards_are_drawn():
     plt.close("all")
 
 
+def test_answers_mark_what_fits():
+    figure = draw.answers([[torch.rand(3, 8, 8)] * 2] * 2, ["a", "b"], [[True, False], [False] * 2], [0.25, 0.0])
+    assert [axis.get_title(loc="left") for axis in figure.axes[::2]] == [
+        "“a”: 1 of 2 fit (of all pictures 25.0%)", "“b”: 0 of 2 fit (of all pictures 0.0%)"
+    ]  # fmt: skip
+    plt.close("all")
+
+
 def test_curves_and_bars_show_their_floors():
     figure = draw.training_curve({"one": [3.0, 2.0, 1.0], "two": [3.0]}, {"knows nothing": 2.5})
     assert "knows nothing" in [text.get_text() for text in figure.axes[0].texts]
