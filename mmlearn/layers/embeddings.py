@@ -9,6 +9,8 @@ from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mmlearn.tensor_checks import values_are_readable
+
 
 def patchify(image: Float[Tensor, "b c height width"], size: int) -> Float[Tensor, "b p pixels"]:
     r"""Cut a picture into squares of ``size`` pixels, row by row; each lists its pixels channel by channel, row by row.
@@ -148,7 +150,7 @@ class TextEmbedding(nn.Module):
         positions = self.positions[self.first_position :]
         length = tokens.shape[1]
         if position is not None and position.numel():
-            length = 0 if torch.compiler.is_compiling() else int(position.max()) + 1  # a graph looks at no value
+            length = int(position.max()) + 1 if values_are_readable(position) else 0
         self.check_length(length)
         return look_up(self.tokens, tokens) + positions[slice(length) if position is None else position]
 

@@ -4,11 +4,11 @@ import math
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-def sinusoidal_positions(length: int, width: int) -> Float[Tensor, "length width"]:
+def sinusoidal_positions(length: int, width: int, device: torch.device | None = None) -> Float[Tensor, "length width"]:
     r"""Positions that need no learning: a clock hand for every pair of features.
 
     .. math:: PE_{(pos, 2i)} = \sin(pos / 10000^{2i/d}), \quad PE_{(pos, 2i+1)} = \cos(pos / 10000^{2i/d})
@@ -17,7 +17,8 @@ def sinusoidal_positions(length: int, width: int) -> Float[Tensor, "length width
     """
     if width % 2:
         raise ValueError(f"Sines and cosines come in pairs: width must be even, got {width}.")
-    angle = torch.arange(length)[:, None] / 10_000 ** (torch.arange(0, width, 2) / width)
+    rate = 10_000 ** (torch.arange(0, width, 2, device=device) / width)
+    angle = torch.arange(length, device=device)[:, None] / rate  # (length, half)
     return rearrange([angle.sin(), angle.cos()], "pair length half -> length (half pair)")
 
 
@@ -103,3 +104,17 @@ def rotate(x: Float[Tensor, "b h n k"], angle: Float[Tensor, "*#b n half"]) -> F
     cos, sin = angle.cos().unsqueeze(-3).to(x), angle.sin().unsqueeze(-3).to(x)  # the same for all heads
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+def logarithmic_bucket(distance: Int[Tensor, "*n"], buckets: int, max_distance: int) -> Int[Tensor, "*n"]:
+    r"""The bucket of a distance: half of them are for one distance each, the others grow as its logarithm.
+
+    .. math:: \mathrm{bucket}(n) = \frac{B}{2} + \left\lfloor \frac{B}{2} \cdot
+       \frac{\ln (2n / B)}{\ln (2m / B)} \right\rfloor \quad \text{for } n \ge B/2
+
+    From ``max_distance`` m on all share the last one. Source: Raffel et al. 2020, section 2.1.
+    """
+    exact = buckets // 2
+    growth = torch.log(distance.clamp(min=1) / exact) / math.log(max_distance / exact)
+    far = (exact + (growth * (buckets - exact)).long()).clamp(max=buckets - 1)
+    return torch.where(distance < exact, distance, far)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmlearn.objectives.all_gather import EVERY
 from mmlearn.objectives.distillation import distilled_targets, soft_cross_entropy
+from mmlearn.objectives.draws import uncompiled
 from mmlearn.objectives.masked import IGNORED, masked_cross_entropy
 from mmlearn.objectives.matching import hard_negatives
 
@@ -62,6 +63,7 @@ def positive_pairs(caption_id: Int[Tensor, "all"], rows: slice = EVERY) -> Bool[
     return (number[rows, None] == number) | ((caption_id[rows, None] == caption_id) & (caption_id >= 0))
 
 
+@uncompiled
 @torch.no_grad()
 def hard_negative_pairs(
     embeddings: Pair,

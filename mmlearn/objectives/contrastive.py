@@ -64,11 +64,17 @@ def binding_loss(
     Source: Girdhar et al. 2023 (ImageBind), section 3.1 and equation 1.
     """
     _check_pairs(len(image_embedding), len(other_embedding))
-    if not present.any():
-        return 0 * (image_embedding.sum() + other_embedding.sum())
-    if positives is not None:
-        positives = positives[present][:, present]
-    return info_nce(image_embedding[present], other_embedding[present], logit_scale, positives)
+    both = present[:, None] & present  # (b, b)
+    fits = both & (torch.eye(len(both), dtype=torch.bool, device=both.device) if positives is None else positives)
+    logits = logit_scale * image_embedding @ other_embedding.T  # (b, b)
+    # Absent rows stay in the matrix and weigh nothing, because to take them out would wait for a GPU. Their logits are
+    # low and finite: 0 times -inf is NaN.
+    logits = logits.masked_fill(~both, torch.finfo(logits.dtype).min / 2)
+    losses = []
+    for one_way, fit in ((logits, fits), (logits.T, fits.T)):
+        target = fit.to(logits.dtype) / fit.sum(1, keepdim=True).clamp(min=1)
+        losses.append(F.cross_entropy(one_way, target, reduction="sum"))
+    return torch.stack(losses).sum() / (2 * present.sum().clamp(min=1))
 
 
 def pair_cross_entropy(

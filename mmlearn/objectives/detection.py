@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mmlearn.objectives.draws import draw_by_odds
 from mmlearn.objectives.masked import IGNORED, choose_positions, draw_ordinary
 from mmlearn.tensor_checks import values_are_readable
 
@@ -50,12 +51,9 @@ def sample_replacements(
             f"{int(hidden.sum())} hidden positions need one row of logits each, all of them numbers; got "
             f"{len(logits)} rows{' with NaN' if logits.isnan().any() else ''}."
         )
-    filled, replaced = tokens.clone(), torch.zeros_like(hidden)
-    if len(logits):
-        odds = logits.float().softmax(-1).to(generator.device)
-        drawn = torch.multinomial(odds, 1, generator=generator)[:, 0].to(tokens.device)
-        filled[hidden], replaced[hidden] = drawn, drawn != label[hidden]
-    return filled, replaced
+    drawn = draw_by_odds(logits.float().softmax(-1), generator)  # (m,)
+    filled = tokens.masked_scatter(hidden, drawn.to(tokens.dtype))
+    return filled, hidden & (filled != label)
 
 
 def substitute_tokens(

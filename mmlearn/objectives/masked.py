@@ -134,8 +134,8 @@ def masked_region_regression(
     The sum runs over all f features, as the equation says: the official code divides by f as well.
     Source: Chen et al. 2020 (UNITER), section 3.2, masked region feature regression.
     """
-    _check_regions(prediction, target, masked)
-    return (prediction[masked] - target[masked]).square().sum() / masked.sum().clamp(min=1)
+    prediction, target = _hidden_regions(prediction, target, masked)
+    return (prediction - target).square().sum() / masked.sum().clamp(min=1)
 
 
 def smooth_region_regression(
@@ -149,8 +149,8 @@ def smooth_region_regression(
     Source: Tan & Bansal 2019 (LXMERT), section 3.1.2, RoI-feature regression, which says L2; the official code takes
     this.
     """
-    _check_regions(prediction, target, masked)
-    total = F.smooth_l1_loss(prediction[masked], target[masked], reduction="sum")
+    prediction, target = _hidden_regions(prediction, target, masked)
+    total = F.smooth_l1_loss(prediction, target, reduction="sum")
     return total / (masked.sum() * target.shape[-1]).clamp(min=1)
 
 
@@ -164,9 +164,8 @@ def masked_region_classification(
     ``classes`` is the detector's distribution; leave its background class out of it if it has one.
     Source: Chen et al. 2020 (UNITER), section 3.2, masked region classification.
     """
-    _check_regions(logits, classes, masked)
-    total = F.cross_entropy(logits[masked], classes[masked].argmax(-1), reduction="sum")
-    return total / masked.sum().clamp(min=1)
+    logits, classes = _hidden_regions(logits, classes, masked)
+    return masked_cross_entropy(logits, classes.argmax(-1).masked_fill(~masked, IGNORED))
 
 
 def masked_region_kl(
@@ -180,18 +179,24 @@ def masked_region_kl(
     (one class has 1) it is :func:`masked_region_classification`.
     Source: Chen et al. 2020 (UNITER), section 3.2, MRC-kl; Lu et al. 2019 (ViLBERT), section 2.2.
     """
-    _check_regions(logits, classes, masked)
-    total = F.kl_div(F.log_softmax(logits[masked], -1), classes[masked], reduction="sum")
+    logits, classes = _hidden_regions(logits, classes, masked)
+    total = F.kl_div(F.log_softmax(logits, -1), classes, reduction="sum")
     return total / masked.sum().clamp(min=1)
 
 
-def _check_regions(prediction: Tensor, target: Tensor, masked: Tensor) -> None:
-    """``ValueError`` where a prediction (..., f), what is right, and which regions were hidden do not agree."""
+def _hidden_regions(prediction: Tensor, target: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
+    """A prediction (..., f) and what is right at hidden regions, and 0 at others, so that these add nothing to a sum.
+
+    To pick the hidden ones would make a GPU and its host wait for each other, because only the GPU knows how many there
+    are. ``ValueError`` where both and which regions were hidden do not agree.
+    """
     if prediction.shape != target.shape or masked.shape != prediction.shape[:-1] or masked.dtype != torch.bool:
         raise ValueError(
             f"Of predictions {tuple(prediction.shape)} the targets have the same shape, and what was hidden is boolean "
             f"{tuple(prediction.shape[:-1])}; got {tuple(target.shape)}, and {masked.dtype} {tuple(masked.shape)}."
         )
+    others = ~masked[..., None]
+    return prediction.masked_fill(others, 0), target.masked_fill(others, 0)
 
 
 def choose_positions(

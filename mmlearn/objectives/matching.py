@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mmlearn.objectives.draws import draw_by_odds
 from mmlearn.tensor_checks import values_are_readable
 
 
@@ -62,5 +63,4 @@ def _draw(
             f"In a batch of {b} with {m} candidates no negative exists for some row: all fit it. "
             "Use a larger batch with at least two different captions."
         )
-    drawn = torch.multinomial(probability.to(generator.device), 1, generator=generator)
-    return drawn[:, 0].to(probability.device)
+    return draw_by_odds(probability, generator)

@@ -5,6 +5,7 @@ boxes as middle, width and height. ``classes`` (b, p) and ``boxes`` (b, p, 4), l
 there; ``real`` says which of these are no padding. Source: Carion et al. 2020 (DETR), section 3.1 and official code.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -62,15 +63,16 @@ def hungarian(cost: Float[Tensor, "b q p"], real: Bool[Tensor, "b p"]) -> Int[Te
     if not has_values(cost):  # it is fake, and only what it costs is counted
         return torch.arange(real.shape[1], device=cost.device).expand(real.shape)
     chosen = torch.full(real.shape, -1, dtype=torch.long)
-    numbers = torch.nan_to_num(cost.float(), nan=1e9, posinf=1e9, neginf=1e9).cpu()
-    for row, there in enumerate(real.cpu()):
-        objects = there.nonzero()[:, 0]
+    numbers = torch.nan_to_num(cost.float(), nan=1e9, posinf=1e9, neginf=1e9)
+    # Padding goes to the CPU as an infinite cost, so that a GPU is waited for once.
+    for row, costs in enumerate(numbers.masked_fill(~real[:, None], torch.inf).cpu()):
+        objects = (costs < torch.inf).all(0).nonzero()[:, 0]
         if len(objects) > cost.shape[1]:
             raise ValueError(
                 f"Picture {row} of the batch has {len(objects)} objects, more than the {cost.shape[1]} queries: "
                 "set num_queries."
             )
-        guess, which = linear_sum_assignment(numbers[row][:, objects].numpy())
+        guess, which = linear_sum_assignment(costs[:, objects].numpy())
         chosen[row, objects[torch.from_numpy(which)]] = torch.from_numpy(guess)
     return chosen.to(cost.device)
 
@@ -93,7 +95,7 @@ def set_losses(
     number of objects in the batch, at least 1. Raises ``ValueError`` as :func:`hungarian` does.
     Source: Carion et al. 2020 (DETR), equation 2 and section A.2, and official code.
     """
-    whole = torch.tensor([0.0, 0.0, 1.0, 1.0], dtype=boxes.dtype, device=boxes.device)
+    whole = F.pad(boxes.new_ones(2), (2, 0))  # 0 0 1 1
     boxes = torch.where(real[..., None], boxes, whole)  # whatever padding holds
     classes = torch.where(real, classes, 0)
     match = hungarian(matching_cost(logits, guesses, classes, boxes, weights), real)
@@ -112,3 +114,23 @@ def set_losses(
         "l1": weights.l1 * (distance * real).sum() / count,
         "giou": weights.giou * (giou * real).sum() / count,
     }
+
+
+def set_losses_of_blocks(
+    predictions: Sequence[tuple[Float[Tensor, "b q c"], Float[Tensor, "b q 4"]]],
+    classes: Int[Tensor, "b p"],
+    boxes: Float[Tensor, "b p 4"],
+    real: Bool[Tensor, "b p"],
+    weights: Weights = USUAL,
+) -> dict[str, Float[Tensor, ""]]:
+    """The sums of :func:`set_losses` over blocks of a decoder, each of which predicts logits and boxes.
+
+    Source: Carion et al. 2020 (DETR), section 3.2, auxiliary decoding losses.
+    """
+    blocks = len(predictions)
+    logits, guesses = (torch.cat(parts) for parts in zip(*predictions))  # (blocks b, q, c), (blocks b, q, 4)
+    # As one long batch, because each matching waits for a GPU. Every block has as many objects, so a mean over the long
+    # batch is that of the means of blocks.
+    classes, boxes, real = (torch.cat([x] * blocks) for x in (classes, boxes, real))  # (blocks b, p, …)
+    losses = set_losses(logits, guesses, classes, boxes, real, weights)
+    return {name: blocks * loss for name, loss in losses.items()}

@@ -113,17 +113,23 @@ def code_perplexity(probability: Float[Tensor, "n groups entries"]) -> Float[Ten
     return torch.special.entr(mean).sum(-1).exp()
 
 
-def code_diversity(probability: Float[Tensor, "n groups entries"]) -> Float[Tensor, ""]:
+def code_diversity(
+    probability: Float[Tensor, "*n groups entries"], masked: Bool[Tensor, "*n"] | None = None
+) -> Float[Tensor, ""]:
     r"""The share of all entries that is not in use: 0 where each is chosen as often, near 1 where always the same is.
 
     .. math:: \mathcal{L}_d = \frac{GV - \sum_g \exp(H(\bar p_g))}{GV}
 
-    The official code's form; the paper's equation has the entropies themselves, -H / GV, with the same minimum.
+    Only frames that are ``masked`` count, by default all. The official code's form; the paper's equation has the
+    entropies themselves, -H / GV, with the same minimum.
     Source: Baevski et al. 2020 (wav2vec 2.0), equation 4; Dieleman et al. 2018 for the idea.
     """
-    if not len(probability):
-        return 0 * probability.sum()
-    return 1 - code_perplexity(probability).sum() / probability[0].numel()
+    masked = torch.ones_like(probability[..., 0, 0], dtype=torch.bool) if masked is None else masked
+    count = masked.sum()
+    # Other frames add 0, because to pick the masked ones would wait for a GPU.
+    total = probability.masked_fill(~masked[..., None, None], 0).flatten(0, -3).sum(0)  # (groups, entries)
+    mean = total / count.clamp(min=1)
+    return (1 - code_perplexity(mean[None]).sum() / mean.numel()) * (count > 0)
 
 
 def masked_cluster(

@@ -76,6 +76,7 @@ IMAGE_ENCODER = (
 FAMILY = Family(
     build=BLIP,
     config=config,
+    fresh=("steps",),
     renames=(
         *IMAGE_ENCODER,
         (r"^image_encoder\.", "online.image_encoder."),

@@ -315,6 +315,7 @@ class PublishedBLIP(nn.Module):
         """The sum of the three losses. What is not a layer, drawing wrong pairs and the contrast, is ours."""
         from mmlearn.objectives import gather, info_nce
         from mmlearn.objectives.align import hard_negative_pairs, positive_pairs
+        from mmlearn.objectives.draws import generator_of_step
 
         reads, real = self.reads, mask.long()
         patches = reads.vision_model(image).last_hidden_state
@@ -322,7 +323,7 @@ class PublishedBLIP(nn.Module):
         image_embedding = F.normalize(reads.vision_proj(patches[:, 0]), dim=-1)
         texts = F.normalize(reads.text_proj(words[:, 0]), dim=-1)
         scale, positives = torch.tensor(1 / 0.07), positive_pairs(tokens.new_full((len(tokens),), -1))
-        generator = torch.Generator().manual_seed(int(tokens[mask].sum()))
+        generator = generator_of_step(0, torch.tensor(0, device=tokens.device))  # as ours at its first step
         image_rows, text = hard_negative_pairs(
             (image_embedding, texts), (image_embedding, texts), positives, scale, generator
         )

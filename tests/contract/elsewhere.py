@@ -1,42 +1,31 @@
-"""Devices that this machine does not have, on which a tensor that was left on the CPU is found.
+"""A device that this machine does not have, on which a tensor that was left on the CPU is found, and waits are counted.
 
-PyTorch's fake tensors say that they are on a GPU and have no values, so they stop where a program looks at one. For
-systems that do, there are tensors here that have values and only say that they are on another device.
+PyTorch's fake tensors say that they are on a GPU and have no values, so they stop where a program looks at one. Those
+here have values, and only say that they are on another device.
 """
 
-import warnings
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-    UnsupportedOperatorException,
-)
 from torch.overrides import TorchFunctionMode
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-# Where fake tensors stop: they are asked for their values, or what NVIDIA's libraries compute is not known of them.
-STOPPED = (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    UnsupportedOperatorException,
-    torch.AcceleratorError,
-)
-NO_BACKWARD = "hasPrimaryContext"  # so says PyTorch where a gradient is taken on a GPU that is not there
-# So says torch.autocast of devices that it does not know.
-NO_SUCH_AUTOCAST = ("unsupported autocast device_type", "unsupported scalarType")
+import mmlearn
+from mmlearn.objectives import draws
+
 NO_BF16_LSTM = "could not create a primitive descriptor for the LSTM"  # so says PyTorch on processors without bf16
 # Some of whose compiled backward pass is looked at as well, which takes as long again as all else of the contract.
 DIFFERENTIATED = {"albef", "bert", "clip", "gpt2", "wav2vec2"}
 THERE = torch.device("meta")
+LIBRARY = f"{Path(mmlearn.__file__).parent}/"
 aten = torch.ops.aten
 BETWEEN = {aten._to_copy.default, aten.copy_.default}  # these move tensors from one device to another
 INDEXED = {  # tensors on a GPU may have indices on the CPU
@@ -44,6 +33,20 @@ INDEXED = {  # tensors on a GPU may have indices on the CPU
     aten.index_put.default,
     aten.index_put_.default,
     aten._index_put_impl_.default,
+}
+# Where a GPU and its host wait for each other: the host needs a value, or a size that depends on values. These are what
+# torch.cuda.set_sync_debug_mode names; an index that is a mask, and what moves between devices, are found below.
+LOOKS = {
+    aten._local_scalar_dense.default: "item",
+    aten.bincount.default: "bincount",
+    aten.equal.default: "equal",
+    aten.masked_select.default: "masked_select",
+    aten.multinomial.default: "multinomial",
+    aten.nonzero.default: "nonzero",
+    aten.repeat_interleave.Tensor: "repeat_interleave",
+    aten._unique2.default: "unique",
+    aten.unique_consecutive.default: "unique_consecutive",
+    aten.unique_dim.default: "unique",
 }
 PACKED = {  # lengths of sequences are always on the CPU
     aten._pack_padded_sequence.default,
@@ -64,29 +67,35 @@ def change_tensors(system: nn.Module, change: Callable[[Tensor], Tensor]) -> Non
 
 
 @contextmanager
-def fake_gpu(system: nn.Module, batch: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """Within, the system and the batch that is handed out are on a GPU that is not there, and have no values."""
-    with FakeTensorMode(allow_fallback_kernels=False), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # by PyTorch's own LSTM
-
-        def there(x: Tensor) -> Tensor:
-            return torch.empty(x.shape, dtype=x.dtype, device="cuda")
-
-        change_tensors(system, there)
-        yield {name: there(value) for name, value in batch.items()}
-
-
-@contextmanager
 def other_device(system: nn.Module, batch: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """Within, the system and the batch that is handed out say that they are on another device than they are."""
-    # In inference mode PyTorch does not take such tensors as these.
-    with Pretending(), Made(), patch("torch.inference_mode", torch.no_grad):
+    """Within, the system and the batch that is handed out say that they are on another device than they are.
+
+    ``Elsewhere.waits`` then says what has waited for it, and where.
+    """
+    autocast, generator = torch.autocast, draws.generator_on_device_of
+
+    def autocast_here(device: str, *given: Any, **options: Any) -> Any:
+        return autocast("cpu" if device == THERE.type else device, *given, **options)
+
+    def generator_there(x: Tensor, seed: int) -> torch.Generator:
+        return GeneratorElsewhere().manual_seed(seed) if isinstance(x, Elsewhere) else generator(x, seed)
+
+    with (
+        Pretending(),
+        Made(),
+        patch("torch.inference_mode", torch.no_grad),  # in which PyTorch does not take such tensors as these
+        patch("torch.autocast", autocast_here),  # which PyTorch has not on this device
+        patch.object(draws, "generator_on_device_of", generator_there),
+    ):
         change_tensors(system, lambda x: Elsewhere(x.detach()))
+        Elsewhere.waits.clear()
         yield {name: Elsewhere(value) for name, value in batch.items()}
 
 
 class Elsewhere(Tensor):
     """A tensor whose numbers are on the CPU, and that says that they are not."""
+
+    waits: list[str] = []  # where the CPU and this device have waited for each other
 
     @staticmethod
     def __new__(cls, here: Tensor):
@@ -98,12 +107,15 @@ class Elsewhere(Tensor):
         self.here = here
 
     def tolist(self) -> Any:
+        waits("tolist")
         return self.here.tolist()
 
     def cpu(self) -> Tensor:
+        waits("cpu")
         return self.here
 
     def new_tensor(self, values: Any, **options: Any) -> Tensor:
+        waits("new_tensor")
         return Elsewhere(self.here.new_tensor(values, **options))
 
     def __repr__(self) -> str:
@@ -112,6 +124,12 @@ class Elsewhere(Tensor):
     @classmethod
     def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), options: Any = None) -> Any:
         return run(function, args, options or {})
+
+
+class GeneratorElsewhere(torch.Generator):
+    """Draws on the CPU, and says that it does not."""
+
+    device = THERE
 
 
 class Pretending(TorchDispatchMode):
@@ -127,8 +145,32 @@ class Made(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: Any = (), options: Any = None) -> Any:
         options = dict(options or {})
         if function in (torch.tensor, torch.as_tensor) and options.get("device") == THERE:
+            waits("tensor")
             return Elsewhere(function(*args, **options | {"device": "cpu"}))
         return function(*args, **options)
+
+
+def waits(kind: str) -> None:
+    """Remember that something has waited, and the line of the library that was the cause of it."""
+    frame: Any = sys._getframe(1)
+    while frame.f_back and not frame.f_code.co_filename.startswith(LIBRARY):
+        frame = frame.f_back
+    Elsewhere.waits.append(f"{kind} in {frame.f_code.co_filename.removeprefix(LIBRARY)}:{frame.f_lineno}")
+
+
+def waiting(function: Any, args: Any, options: dict[str, Any], there: bool) -> Iterator[str]:
+    """The waits of one operation, some of whose tensors may be ``there``."""
+    if function in BETWEEN:
+        to = args[0].device if function is aten.copy_.default else torch.device(options.get("device") or args[0].device)
+        came = args[1] if function is aten.copy_.default else args[0]
+        if to != came.device and not options.get("non_blocking"):
+            yield f"copy to {to}"
+    elif there and function in LOOKS:
+        yield LOOKS[function]
+    elif there and function in INDEXED:  # each mask is asked for its positions, and an index on the CPU comes over
+        for index in args[1]:
+            if index is not None and (index.dtype == torch.bool or not isinstance(index, Elsewhere)):
+                yield "mask as an index" if index.dtype == torch.bool else "index on the CPU"
 
 
 def run(function: Any, args: Any, options: dict[str, Any]) -> Any:
@@ -146,6 +188,10 @@ def run(function: Any, args: Any, options: dict[str, Any]) -> Any:
     may_mix = function in BETWEEN | PACKED or (function in INDEXED and isinstance(seen[0], Elsewhere))
     if there and here and not may_mix:
         raise RuntimeError(f"{function} mixes a tensor on {THERE} with one of {tuple(here[0].shape)} on the CPU.")
+    for kind in waiting(function, given, options, bool(there)):
+        waits(kind)
+    if isinstance(options.get("generator"), GeneratorElsewhere) and not there and options.get("device") != THERE:
+        raise RuntimeError(f"{function} draws on the CPU with a generator on {THERE}.")
     if (device := options.get("device")) is not None:
         inner["device"] = torch.device("cpu")
     goes = bool(there) if device is None else torch.device(device).type == THERE.type

@@ -4,7 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from contract import equal_captions_are_no_negatives, processes_together_learn_what_one_learns_of_all
+from contract import (
+    equal_captions_are_no_negatives,
+    nothing_is_on_the_wrong_device,
+    processes_together_learn_what_one_learns_of_all,
+)
 from ranks import in_ranks
 
 from mmlearn.models.contrastive.clip import CLIP
@@ -58,3 +62,39 @@ def test_what_stops_one_rank_stops_all():
 
     with pytest.raises(KeyError, match="no such pair"):
         in_ranks(work, [0, 1])
+
+
+LOOKS = {
+    "item in ": lambda x: x.sum().item(),
+    "tolist in ": lambda x: x.tolist(),
+    "mask as an index in ": lambda x: x[x > 0],
+    "nonzero in ": lambda x: x.nonzero(),
+    "copy to cpu in ": lambda x: x.to("cpu"),
+    "copy to meta in ": lambda x: x + torch.ones(len(x)).to(x.device),
+    "tensor in ": lambda x: torch.tensor([1.0], device=x.device),
+    "unique in ": lambda x: x.unique(),
+    "multinomial in ": lambda x: torch.multinomial(torch.ones_like(x), 1),
+}
+
+
+@pytest.mark.parametrize("kind", LOOKS)
+def test_a_system_that_often_waits_for_its_device_is_caught(monkeypatch, kind):
+    def waits(self, batch, times):
+        for _ in range(times):
+            LOOKS[kind](batch["tokens"][:, 0].float())
+        return real(self, batch)
+
+    real = CLIP.loss
+    monkeypatch.setattr(CLIP, "loss", lambda self, batch: waits(self, batch, 2))
+    nothing_is_on_the_wrong_device("clip", Path())
+    monkeypatch.setattr(CLIP, "loss", lambda self, batch: waits(self, batch, 3))
+    with pytest.raises(AssertionError, match=kind):
+        nothing_is_on_the_wrong_device("clip", Path())
+
+
+def test_a_system_that_leaves_a_tensor_on_the_cpu_is_caught(monkeypatch):
+    real = CLIP.loss
+    one = torch.ones(1)
+    monkeypatch.setattr(CLIP, "loss", lambda self, batch: {"itc": real(self, batch)["itc"] * one})
+    with pytest.raises(RuntimeError, match="mixes a tensor on meta"):
+        nothing_is_on_the_wrong_device("clip", Path())

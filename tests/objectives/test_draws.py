@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mmlearn.objectives.draws import generator_of_step, generator_on_device_of
+from mmlearn.objectives.draws import draw_by_odds, generator_of_step, generator_on_device_of
+from mmlearn.recipes.discovery import find_recipe
 
 
 def drawn(*numbers):
@@ -31,11 +32,11 @@ def test_what_recorded_runs_have_drawn_is_drawn_again():
 
 def test_what_is_on_a_gpu_is_drawn_there(monkeypatch):
     made, real = [], torch.Generator
-    monkeypatch.setattr(torch, "Generator", lambda device: made.append(device) or real())
     with FakeTensorMode():
-        generator_on_device_of(torch.empty(2, device="cuda:1"), 5)
-        generator_on_device_of(torch.empty(2), 5)
-    generator_on_device_of(torch.empty(2, device="meta"), 5)
+        x = [torch.empty(2, device="cuda:1"), torch.empty(2)]
+    monkeypatch.setattr(torch, "Generator", lambda device: made.append(device) or real())
+    for each in (*x, torch.empty(2, device="meta")):
+        generator_on_device_of(each, 5)
     assert made == [torch.device("cuda:1"), "cpu", "cpu"]
 
 
@@ -55,3 +56,28 @@ def test_a_compiled_loss_may_draw_and_is_compiled_once():
     for step in map(torch.tensor, range(12)):
         torch.testing.assert_close(compiled(x, step), noisy(x, step))
     assert 1 <= len(graphs) <= 2
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", ["wav2vec2", "blip"])
+def test_a_compiled_loss_is_broken_at_its_draws_alone(name):
+    """Once for all that it draws, and once more where it looks at its step, as BLIP's does."""
+    recipe = find_recipe(name)
+    config = recipe.tiny()
+    system, batch = recipe.make(config), next(recipe.examples(config))
+    torch._dynamo.reset()
+    assert torch._dynamo.explain(system.loss)(batch).graph_break_count <= 2
+
+
+@pytest.mark.parametrize("rows", [0, 1, 50])
+def test_draws_by_odds_are_those_of_multinomial(rows):
+    odds = torch.rand(rows, 30)
+    odds[:, ::7] = 0
+    one, two = (torch.Generator().manual_seed(3) for _ in range(2))
+    assert torch.equal(draw_by_odds(odds, one), torch.multinomial(odds, 1, generator=two)[:, 0])
+    assert torch.equal(one.get_state(), two.get_state())
+
+
+def test_what_has_no_odds_is_never_drawn():
+    odds = torch.tensor([[0.0, 2.0, 0.0], [0.0, 0.0, 1e-30]]).expand(3000, 2, 3).flatten(0, 1)
+    assert draw_by_odds(odds, torch.Generator().manual_seed(0)).view(-1, 2).unique(dim=0).tolist() == [[1, 2]]

@@ -7,7 +7,7 @@ import torch
 from testing_tools import close, refused
 
 from mmlearn.objectives.boxes import corners_to_centers
-from mmlearn.objectives.set_matching import Weights, hungarian, matching_cost, set_losses
+from mmlearn.objectives.set_matching import Weights, hungarian, matching_cost, set_losses, set_losses_of_blocks
 
 
 @pytest.fixture
@@ -59,6 +59,14 @@ def test_perfect_guesses_cost_nothing_and_weights_count(scene):
     one, two = (set_losses(*scene, Weights(*w)) for w in ((1, 5, 2, 0.1), (2, 10, 4, 0.1)))
     for name, value in one.items():
         close(two[name], 2 * value, 1e-5)
+
+
+def test_blocks_are_matched_together_as_each_alone(scene):
+    logits, guesses, *objects = scene
+    blocks = [(logits, guesses), (logits.flip(1), guesses.roll(1, 1)), (2 * logits, guesses.flip(0))]
+    alone = [set_losses(*block, *objects) for block in blocks]
+    for name, value in set_losses_of_blocks(blocks, *objects).items():
+        close(value, sum(losses[name] for losses in alone), 1e-5)
 
 
 def test_more_objects_than_queries_are_told():

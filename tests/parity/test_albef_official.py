@@ -13,6 +13,9 @@ from released import WORDS, albef, faint, released
 from restated import bert_attention, bert_guess, bert_mlp, bert_words, dense, learning, norm, weigh
 from testing_tools import close
 
+from mmlearn.objectives import matching
+from mmlearn.objectives.draws import draw_by_odds
+
 CASES = {  # width, depth, first block that sees the picture, batch, tokens, α
     "two heads": (128, 3, 1, 4, 9, 0.4),
     "three heads": (192, 4, 2, 3, 11, 0.0),
@@ -130,14 +133,12 @@ def setting(request, convert_released, monkeypatch):
         "token_label": torch.randint(1, WORDS, (b, t)).masked_fill(~hidden, -100),
     }
     drawn = []
-    multinomial = torch.multinomial
 
-    def listen(odds, *given, **named):
-        number = multinomial(odds, *given, **named)
-        drawn.append((odds, number[:, 0]))
-        return number
+    def listen(odds, generator):
+        drawn.append((odds, draw_by_odds(odds, generator)))
+        return drawn[-1][1]
 
-    monkeypatch.setattr(torch, "multinomial", listen)
+    monkeypatch.setattr(matching, "draw_by_odds", listen)
     both = Restated(weights, depth, first), Restated(weights, depth, first, "_m")
     return weights, both, model, batch, alpha, drawn
 

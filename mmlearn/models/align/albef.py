@@ -233,7 +233,8 @@ class ALBEF(nn.Module):
             )
         momentum_embeddings = teacher.image_embedding, teacher.text_embedding
 
-        losses = {"itc": queue_contrast(embeddings, momentum_embeddings, caption_id, self.queue, scale, self.alpha)}
+        alpha = self.alpha  # once, because it waits for the device
+        losses = {"itc": queue_contrast(embeddings, momentum_embeddings, caption_id, self.queue, scale, alpha)}
         scale = scale if self.config.hard_negatives else 0.0  # 0: all wrong pairs are equally likely
         positives = positive_pairs(caption_id)
         generator = generator_of_step(
@@ -243,7 +244,7 @@ class ALBEF(nn.Module):
         wrong = self._match(output.patches[image], output.words[text], mask[text])
         losses["itm"] = matching_loss(output.match_logits, wrong)
         if label is not None and teacher_logits is not None:
-            losses["mlm"] = masked_distillation(output.token_logits, label, teacher_logits, self.alpha)
+            losses["mlm"] = masked_distillation(output.token_logits, label, teacher_logits, alpha)
         if self.training:
             self.queue.push(*map(gather, (*momentum_embeddings, caption_id)))
         return losses

@@ -26,12 +26,13 @@ from mmlearn.generation.cache import DecodingStep, ScoreNext, continue_prompts
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import BERTEncoderConfig, Config, ImageEncoder, ImageEncoderConfig
 from mmlearn.layers.language import TINY_BERT, MaskedLanguageHead, check_text_mask, initialise_as_bert
+from mmlearn.layers.steps import StepCounter
 from mmlearn.models.align.med import MED
 from mmlearn.models.align.pair_losses import matching_loss, queue_contrast, read_pairs
 from mmlearn.models.align.pair_queue import PairQueue
 from mmlearn.objectives import gather, update_momentum_encoder
 from mmlearn.objectives.align import Pair, distillation_ramp, hard_negative_pairs, positive_pairs
-from mmlearn.objectives.draws import generator_on_device_of
+from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.generative import caption_language_modelling
 
 
@@ -50,6 +51,7 @@ class BLIPConfig(Config):
     queue_size: int = 57_600  # embeddings of earlier batches, as more negatives; 0: no momentum encoder either
     alpha: float = 0.4  # the weight of the momentum encoder's targets
     alpha_ramp: int = 10_000  # steps in which alpha rises from 0: two epochs of 14 M pairs in batches of 2,880
+    seed: int = 0  # of the wrong pairs
 
     PRESETS = {
         "tiny": dict(image=ImageEncoderConfig(64, 3, 2, image_size=64, patch_size=16))
@@ -114,7 +116,7 @@ class BLIPEncoders(nn.Module):
         return self.embed_image(self.image_encoder(image)), self.embed_text(tokens, mask)
 
 
-class BLIP(nn.Module):
+class BLIP(StepCounter):
     """An image encoder, and a text transformer in three roles.
 
     A text alone is contrasted with images; with [Encode] as its first token it is matched with an image; with [Decode]
@@ -148,7 +150,6 @@ class BLIP(nn.Module):
             self.temperature = nn.Parameter(torch.tensor(config.temperature))
             self.momentum_encoder = copy.deepcopy(self.online).requires_grad_(False)
             self.queue = PairQueue(config.queue_size, config.embedding_width)
-            self.register_buffer("steps", torch.tensor(0))
 
     def _require(self, role: str) -> None:
         if not getattr(self.config, role):
@@ -231,11 +232,12 @@ class BLIP(nn.Module):
             return output
         return BLIPOutput(*output, self._token_logits(self._decode(patches, tokens, mask)))
 
-    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+    def loss(self, batch: dict[str, Tensor], generator: torch.Generator | None = None) -> dict[str, Float[Tensor, ""]]:
         """Contrast and matching if there is an encoder, captions if there is a decoder.
 
-        Wrong pairs are drawn here, as a function of the batch, so images come with their texts. In training the batch
-        is pushed to the queue. ``ValueError`` for no pair, and for one caption alone if there is an encoder.
+        Wrong pairs are drawn here, so images come with their texts: by ``generator``, or by one of the seed and the
+        step. In training the batch is pushed to the queue. ``ValueError`` for no pair, and for one caption alone if
+        there is an encoder.
         """
         image, tokens, mask, caption_id = read_pairs(batch, "BLIP")
         output, losses = self(image, tokens, mask), {}
@@ -246,7 +248,7 @@ class BLIP(nn.Module):
                 alpha = distillation_ramp(self.config.alpha, int(self.steps), self.config.alpha_ramp)
                 momentum_embeddings = self.momentum_encoder.embed_pair(image, tokens, mask)
             losses["itc"] = queue_contrast(embeddings, momentum_embeddings, caption_id, self.queue, scale, alpha)
-            generator = generator_on_device_of(tokens, int((tokens * mask).sum()))
+            generator = generator_of_step(self.config.seed, self.steps) if generator is None else generator
             image, text = hard_negative_pairs(embeddings, momentum_embeddings, positives, scale, generator)
             wrong = self._match(output.patches[image], tokens[text], mask[text])
             losses["itm"] = matching_loss(output.match_logits, wrong)
@@ -260,9 +262,9 @@ class BLIP(nn.Module):
     @torch.no_grad()
     def after_step(self) -> None:
         """Move the momentum encoder, count the step, and keep τ within the official code's 0.001 to 0.5."""
+        super().after_step()
         if self.momentum_encoder is not None and isinstance(self.temperature, nn.Parameter):
             update_momentum_encoder(self.momentum_encoder, self.online, self.config.momentum)
-            self.steps += 1
             self.temperature.clamp_(0.001, 0.5)
 
 

@@ -29,7 +29,7 @@ from mmlearn.models.audiovisual.residual import initialise_convolutions, residua
 from mmlearn.models.speech.context_network import TINY_CONTEXT, ContextConfig, ContextNetwork, mask_frames
 from mmlearn.models.speech.encoder import CTCHead
 from mmlearn.objectives.audio_visual import masked_multimodal_cluster, modality_dropout
-from mmlearn.objectives.draws import generator_of_step
+from mmlearn.objectives.draws import generator_of_step, uncompiled
 from mmlearn.objectives.speech import mask_spans
 
 GREY = (0.299, 0.587, 0.114)  # the weights of red, green and blue in ITU-R BT.601
@@ -144,6 +144,7 @@ class AVHuBERT(StepCounter):
         if config.vocab_size:
             self.ctc_head = CTCHead(width, config.vocab_size, blank=config.blank, dropout=config.dropout)
 
+    @uncompiled
     def draw(self, mask: Bool[Tensor, "b f"]) -> Draws:
         """What to mask and to drop of clips with these real frames. It depends on the seed and the step alone."""
         config, generator = self.config, generator_of_step(self.config.seed, self.steps)

@@ -186,7 +186,7 @@ class Lip2Wav(nn.Module):
         real = torch.ones(video.shape[:2], dtype=torch.bool, device=video.device) if video_mask is None else video_mask
         # Positions count steps of the decoder, so that both streams share one unit of time.
         steps = [math.floor(i * self.config.mel_per_frame / self.config.frames_per_step) for i in range(frames)]
-        positions = sinusoidal_positions(steps[-1] + 1, self.config.width).to(video)[steps]  # (f, d)
+        positions = sinusoidal_positions(steps[-1] + 1, self.config.width)[steps].to(video)  # (f, d)
         x = self.face_encoder(video, real) + positions
         return self.encoder_norm(self.encoder(x, video_mask)) + positions
 
@@ -196,7 +196,7 @@ class Lip2Wav(nn.Module):
         """All steps at once. Step j reads the last frame of each step before it."""
         frames, r = mel.shape[2], self.config.frames_per_step
         past = F.pad(mel, (1, -1))[:, :, ::r]  # (b, mels, steps): the first step reads 0
-        x = self.prenet(past.mT) + sinusoidal_positions(-(-frames // r), self.config.width).to(mel)
+        x = self.prenet(past.mT) + sinusoidal_positions(-(-frames // r), self.config.width, mel.device).to(mel)
         x = self.decoder(x, causal=True, context=context, context_mask=context_mask)
         mel = rearrange(self.output(self.decoder_norm(x)), "b step (r mels) -> b mels (step r)", r=r)
         return mel[:, :, :frames]

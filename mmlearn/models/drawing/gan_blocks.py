@@ -75,11 +75,14 @@ class CaptionEncoder(nn.Module):
         order = real_tokens_first(mask)
         x = look_up(self.tokens, tokens.masked_fill(~mask, 0).gather(1, order))  # (b, t, w), padding last
         x = F.dropout(x, dropout, self.training)
-        lengths = mask.sum(1).clamp(min=1).cpu()
-        # The LSTM stops at the last real token, so that the backward direction starts there and not in padding.
-        packed, (last, _) = self.recurrent(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+        # The LSTM stops at the last real token, so that the backward direction starts there and not in padding. It
+        # takes long texts first, and their lengths on the CPU: the one time that a GPU is waited for.
+        lengths, by_length = mask.sum(1).clamp(min=1).sort(descending=True)
+        packed, (last, _) = self.recurrent(pack_padded_sequence(x[by_length], lengths.cpu(), batch_first=True))
         words = pad_packed_sequence(packed, batch_first=True, total_length=tokens.shape[1])[0]
-        words = words.gather(1, order.argsort(dim=1)[..., None].expand_as(words))  # back to the order of the tokens
+        rows = by_length.argsort()  # back to the order of the texts, and below of their tokens
+        words, last = words[rows], last[:, rows]
+        words = words.gather(1, order.argsort(dim=1)[..., None].expand_as(words))
         return words.masked_fill(~mask[..., None], 0), last.transpose(0, 1).flatten(1)  # (2, b, d/2) → (b, d)
 
 

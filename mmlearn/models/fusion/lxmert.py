@@ -28,7 +28,6 @@ from mmlearn.models.fusion.pretraining_losses import (
     check_losses,
     itm_loss,
     mlm_loss,
-    region_targets,
     regions_to_predict,
     vqa_loss,
 )
@@ -220,9 +219,9 @@ class LXMERT(nn.Module):
         if self.region_head is None or "masked_regions" not in batch:
             return {}
         masked = regions_to_predict(batch, matched_only=False)  # (b, p)
-        predicted = self.region_head(regions[masked])  # each (masked, size)
+        predicted = self.region_head(regions)  # each (b, p, size)
         return {
-            name: loss(predicted[head], *region_targets(batch, label, masked))
+            name: loss(predicted[head], batch[label], masked)
             for name, (head, label, loss) in REGION_LOSSES.items()
             if head in predicted and label in batch
         }

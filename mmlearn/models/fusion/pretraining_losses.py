@@ -43,8 +43,9 @@ def mlm_loss(
     if matched_only:
         masked = masked & matched_pairs(batch)
     # The head reads masked words alone, because the vocabulary is large.
-    logits = system.token_logits(output.tokens[masked])  # (masked, v)
-    return {name: masked_cross_entropy(logits, batch[label][masked])}
+    positions = masked.nonzero(as_tuple=True)  # a mask as an index would wait for the GPU at each use
+    logits = system.token_logits(output.tokens[positions])  # (masked, v)
+    return {name: masked_cross_entropy(logits, batch[label][positions])}
 
 
 def itm_loss(system: nn.Module, output: Any, batch: Batch) -> Losses:
@@ -62,31 +63,21 @@ def vqa_loss(system: nn.Module, output: Any, batch: Batch) -> Losses:
     """
     if "answer" not in batch or system.answer_head is None:
         return {}
-    matched = matched_pairs(batch)[:, 0]
+    matched = matched_pairs(batch)[:, 0].nonzero()[:, 0]  # (matched,)
     return {"vqa": system.answer_head.loss(output.answer_logits[matched], batch["answer"][matched])}
 
 
 def regions_to_predict(batch: Batch, matched_only: bool = True) -> Bool[Tensor, "b p"]:
     """Which regions a system predicts: real ones where ``masked_regions`` (b, p) is True.
 
-    ``region_target`` (b, p, f) holds their features, ``region_classes`` (b, p, classes) the detector's classes.
+    ``region_target`` (b, p, f) holds their features, ``region_classes`` (b, p, classes) the detector's classes. Heads
+    read all regions, and the losses of :mod:`~mmlearn.objectives.masked` leave out the others: to pick the masked ones
+    would wait for the GPU.
     """
     masked = batch["masked_regions"]
     if "region_mask" in batch:
         masked = masked & batch["region_mask"]
     return masked & matched_pairs(batch) if matched_only else masked
-
-
-def region_targets(batch: Batch, label: str, masked: Bool[Tensor, "b p"]) -> tuple[Tensor, Bool[Tensor, " masked"]]:
-    """The entries of ``label`` at masked regions, and a mask that is True for all of these.
-
-    A head reads only masked regions, because features and classes are many. ``ValueError`` for labels of other regions.
-    """
-    if batch[label].shape[:2] != masked.shape:
-        raise ValueError(
-            f"{label} has a row for each of {tuple(masked.shape)} regions; its shape is {tuple(batch[label].shape)}."
-        )
-    return batch[label][masked], masked[masked]
 
 
 def check_losses(system: nn.Module, batch: Batch, losses: Losses) -> Losses:

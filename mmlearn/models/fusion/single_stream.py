@@ -14,15 +14,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.language import pooler
-from mmlearn.models.fusion.pretraining_losses import (
-    Batch,
-    Losses,
-    check_losses,
-    itm_loss,
-    mlm_loss,
-    region_targets,
-    regions_to_predict,
-)
+from mmlearn.models.fusion.pretraining_losses import Batch, Losses, check_losses, itm_loss, mlm_loss, regions_to_predict
 from mmlearn.models.fusion.regions import REGION_INPUTS, check_boxes, read_regions
 from mmlearn.objectives.masked import masked_region_classification, masked_region_kl
 
@@ -141,7 +133,6 @@ class SingleStream(nn.Module):
         if self.region_classifier is None or not {"masked_regions", "region_classes"} <= batch.keys():
             return {}
         masked = regions_to_predict(batch)  # (b, p)
-        logits = self.region_classifier(output.regions[masked])  # (masked, classes)
-        targets = region_targets(batch, "region_classes", masked)
+        logits, classes = self.region_classifier(output.regions), batch["region_classes"]  # (b, p, classes) each
         losses = {"mrc": masked_region_classification, "mrc_kl": masked_region_kl}
-        return {name: loss(logits, *targets) for name, loss in losses.items() if name in self.config.objectives}
+        return {name: loss(logits, classes, masked) for name, loss in losses.items() if name in self.config.objectives}

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers.language import initialise_as_bert
 from mmlearn.models.fusion.heads import classifier
-from mmlearn.models.fusion.pretraining_losses import Batch, Losses, region_targets, regions_to_predict
+from mmlearn.models.fusion.pretraining_losses import Batch, Losses, regions_to_predict
 from mmlearn.models.fusion.regions import TINY
 from mmlearn.models.fusion.single_stream import LARGE, SingleStreamConfig, SingleStreamOutput
 from mmlearn.models.fusion.uniter_encoder import UNITEREncoder
@@ -64,9 +64,8 @@ class UNITER(UNITEREncoder):
         """``mrc`` or ``mrc_kl``, ``mrfr``, and ``wra``, the alignment of words and regions."""
         losses = super().image_losses(output, batch)
         if "mrfr" in self.config.objectives and {"masked_regions", "region_target"} <= batch.keys():
-            masked = regions_to_predict(batch)  # (b, p)
-            prediction = self.region_features(output.regions[masked])  # (masked, f)
-            losses["mrfr"] = masked_region_regression(prediction, *region_targets(batch, "region_target", masked))
+            prediction = self.region_features(output.regions)  # (b, p, f)
+            losses["mrfr"] = masked_region_regression(prediction, batch["region_target"], regions_to_predict(batch))
         if "wra" in self.config.objectives and "match_label" in batch:
             word_mask = batch.get("mask", torch.ones_like(batch["tokens"], dtype=torch.bool))
             region_mask = batch.get("region_mask", torch.ones_like(batch["boxes"][..., 0], dtype=torch.bool))

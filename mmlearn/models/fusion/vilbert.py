@@ -18,22 +18,13 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers import MLP, Attention, BERTEmbedding, BERTEncoderConfig, TransformerBlock, TransformerConfig
 from mmlearn.layers.language import MaskedLanguageHead, initialise_as_bert
 from mmlearn.models.fusion.heads import classifier
-from mmlearn.models.fusion.pretraining_losses import (
-    Batch,
-    Losses,
-    check_losses,
-    itm_loss,
-    mlm_loss,
-    region_targets,
-    regions_to_predict,
-)
+from mmlearn.models.fusion.pretraining_losses import Batch, Losses, check_losses, itm_loss, mlm_loss, regions_to_predict
 from mmlearn.models.fusion.regions import REGION_INPUTS, TINY, box_sizes, check_boxes, read_regions
 from mmlearn.models.fusion.streams import co_attention
 from mmlearn.objectives.masked import masked_region_kl
@@ -101,7 +92,7 @@ class VisualEmbedding(nn.Module):
     ) -> Float[Tensor, "b n d"]:
         image = regions.sum(1, keepdim=True) / region_mask.sum(1).clamp(min=1)[:, None, None]  # (b, 1, f)
         regions = torch.cat([image, regions], dim=1)  # (b, 1 + p, f)
-        whole_image = repeat(boxes.new_tensor([0, 0, 1, 1]), "corner -> b 1 corner", b=len(boxes))
+        whole_image = F.pad(boxes.new_ones(len(boxes), 1, 2), (2, 0))  # (b, 1, 4): 0 0 1 1
         boxes = torch.cat([whole_image, boxes], dim=1)  # (b, 1 + p, 4)
         geometry = torch.cat([boxes, box_sizes(boxes)[..., 2:]], dim=-1)  # (b, 1 + p, 5): corners and area
         return self.dropout(self.norm(self.features(regions) + self.boxes(geometry)))  # (b, 1 + p, d)
@@ -229,8 +220,8 @@ class ViLBERT(nn.Module):
         losses = self.word_losses(output, batch) | itm_loss(self, output, batch)
         if {"masked_regions", "region_classes"} <= batch.keys():
             masked = regions_to_predict(batch, matched_only=False)  # (b, p)
-            logits = self.region_head(output.regions[masked])  # (masked, classes)
-            losses["mrc_kl"] = masked_region_kl(logits, *region_targets(batch, "region_classes", masked))
+            logits = self.region_head(output.regions)  # (b, p, classes)
+            losses["mrc_kl"] = masked_region_kl(logits, batch["region_classes"], masked)
         return check_losses(self, batch, losses)
 
     def word_losses(self, output: ViLBERTOutput, batch: Batch) -> Losses:

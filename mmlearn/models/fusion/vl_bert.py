@@ -92,7 +92,7 @@ class VLBERT(SingleStream):
         unmasked = (region_mask & ~masked).sum(1)[:, None, None]  # (b, 1, 1)
         whole_image = regions.sum(1, keepdim=True) / unmasked.clamp(min=1)  # (b, 1, f)
         regions = torch.cat([regions + masked[..., None] * self.masked_region, whole_image], dim=1)  # (b, p + 1, f)
-        boxes = torch.cat([boxes, boxes.new_tensor([0, 0, 1, 1]).expand(len(boxes), 1, 4)], dim=1)
+        boxes = torch.cat([boxes, F.pad(boxes.new_ones(len(boxes), 1, 2), (2, 0))], dim=1)  # 0 0 1 1 behind the others
         geometry = sinusoidal_boxes(boxes, self.config.geometry_width)
         visual = self.visual(torch.cat([geometry, regions], dim=-1))  # (b, p + 1, d)
 

@@ -82,7 +82,8 @@ class Codebook(nn.Module):
         if not self.restart_threshold:
             return
         dead = dead_entries(self.count, self.restart_threshold) | (step == 0)
-        drawn = torch.randint(len(vectors), (len(dead),), generator=generator_of_step(self.seed, step))
+        generator = generator_of_step(self.seed, step)
+        drawn = torch.randint(len(vectors), (len(dead),), generator=generator, device=generator.device)
         fresh = vectors[drawn.to(vectors.device)]  # (k, d)
         self.entries.copy_(torch.where(dead[:, None], fresh, self.entries))
         even = self.count.mean()  # so that a restarted entry is not dead at once

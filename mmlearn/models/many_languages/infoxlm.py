@@ -111,8 +111,8 @@ class InfoXLM(nn.Module):
         self, tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"], label: Int[Tensor, "b n"]
     ) -> Float[Tensor, ""]:
         """The cross-entropy of the masked tokens. Only these are scored, because the vocabulary is large."""
-        masked = label != IGNORED  # (b, n)
-        return masked_cross_entropy(self.token_logits(self(tokens, mask).tokens[masked]), label[masked])
+        positions = (label != IGNORED).nonzero(as_tuple=True)
+        return masked_cross_entropy(self.token_logits(self(tokens, mask).tokens[positions]), label[positions])
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         r"""MMLM of the text alone, TLM of both texts in one row, and the contrast of both whole texts.

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from mmlearn.layers.language import initialise_as_bert
-from mmlearn.models.fusion.pretraining_losses import Batch, Losses, region_targets, regions_to_predict
+from mmlearn.models.fusion.pretraining_losses import Batch, Losses, regions_to_predict
 from mmlearn.models.fusion.regions import TINY, box_sizes
 from mmlearn.models.fusion.single_stream import SingleStream, SingleStreamConfig, SingleStreamOutput
 from mmlearn.models.many_languages.texts import XLM_R, for_two_texts
@@ -71,9 +71,9 @@ class M3P(SingleStream):
         states, labels = [], []
         for text in ("tokens", "mask", "token_label"), ("translation", "translation_mask", "translation_label"):
             tokens, mask, label = (batch[name] for name in text)
-            masked = label != IGNORED
-            states.append(self.transformer(self.embedding(tokens, mask=mask), mask)[masked])  # (masked, d)
-            labels.append(label[masked])
+            positions = (label != IGNORED).nonzero(as_tuple=True)  # of masked words, which alone the head reads
+            states.append(self.transformer(self.embedding(tokens, mask=mask), mask)[positions])  # (masked, d)
+            labels.append(label[positions])
         return {"xmlm": masked_cross_entropy(self.token_logits(torch.cat(states)), torch.cat(labels))}
 
     def image_losses(self, output: SingleStreamOutput, batch: Batch) -> Losses:
@@ -81,9 +81,8 @@ class M3P(SingleStream):
         if not {"masked_regions", "region_target", "region_classes"} <= batch.keys():
             return {}
         masked = regions_to_predict(batch)  # (b, p)
-        x = output.regions[masked]  # (masked, d)
-        features, classes = (region_targets(batch, label, masked) for label in ("region_target", "region_classes"))
+        x = output.regions  # (b, p, d)
         return {
-            "mrfr": masked_region_regression(self.region_regression(x), *features),
-            "mrc": masked_region_classification(self.region_classifier(x), *classes),
+            "mrfr": masked_region_regression(self.region_regression(x), batch["region_target"], masked),
+            "mrc": masked_region_classification(self.region_classifier(x), batch["region_classes"], masked),
         }

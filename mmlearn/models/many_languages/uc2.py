@@ -66,6 +66,6 @@ class UC2(UNITEREncoder):
         """``mrtm``: the token that names the class of a masked region, from the head that predicts words."""
         if self.language_head is None or not {"masked_regions", "region_classes"} <= batch.keys():
             return {}
-        masked = regions_to_predict(batch)  # (b, p)
-        logits = self.token_logits(output.regions[masked])  # (masked, v)
-        return {"mrtm": masked_region_to_token(logits, batch["region_classes"][masked], self.class_tokens)}
+        positions = regions_to_predict(batch).nonzero(as_tuple=True)  # of masked regions: the vocabulary is large
+        logits = self.token_logits(output.regions[positions])  # (masked, v)
+        return {"mrtm": masked_region_to_token(logits, batch["region_classes"][positions], self.class_tokens)}

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import patchify
 from mmlearn.layers.embeddings import check_image, look_up
+from mmlearn.layers.positions import logarithmic_bucket
 from mmlearn.models.many_tasks.t5_stacks import T5Config, T5Stack, initialise_as_t5, word_position_bias
 from mmlearn.models.many_tasks.unified_vocabulary import (
     ImageTextSeq2Seq,
@@ -30,7 +31,6 @@ from mmlearn.models.many_tasks.unified_vocabulary import (
     check_tokens,
     token_loss,
 )
-from mmlearn.models.text.t5 import logarithmic_bucket
 from mmlearn.tensor_checks import values_are_readable
 
 GRID_BUCKETS, GRID_DISTANCE = 8, 20  # of an axis; from that distance on all share the last bucket

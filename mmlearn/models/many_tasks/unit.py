@@ -27,7 +27,7 @@ from mmlearn.models.vision.resnet import RESNETS, ResNetConfig
 from mmlearn.objectives.boxes import check_boxes
 from mmlearn.objectives.classes import class_cross_entropy
 from mmlearn.objectives.matching import image_text_matching
-from mmlearn.objectives.set_matching import set_losses
+from mmlearn.objectives.set_matching import set_losses_of_blocks
 
 TASKS = {"detection": ("image",), "vqa": ("image", "text"), "match": ("image", "text"), "relation": ("text",)}
 DETR_LIKE: dict[str, Any] = dict(activation="relu", norm_first=False, dropout=0.1)
@@ -215,8 +215,7 @@ class UniT(nn.Module):
             output = self(image, task="detection")
             objects = (batch["object_classes"], batch["boxes"], batch["object_mask"])
             predictions = (*output.aux_outputs, (output.class_logits, output.boxes))
-            first, *later = [set_losses(logits, boxes, *objects) for logits, boxes in predictions]
-            return {name: sum((block[name] for block in later), first[name]) for name in first}
+            return set_losses_of_blocks(predictions, *objects)
         if "answer" in batch:
             return {"vqa": class_cross_entropy(self(image, tokens, mask, "vqa").answer_logits, batch["answer"])}
         if "match_label" in batch:

@@ -120,9 +120,12 @@ class SCST(RecurrentCaptioner, StepCounter):
         image_features, start = self.init_decoder(features)
         draw = partial(sample, generator=generator_of_step(self.config.seed, self.steps))
         drawn, best = (self._write(image_features, start, decode) for decode in (draw, greedy))
-        true = [row[real].tolist()[1:] for row, real in zip(tokens, mask)]
-        reward, baseline = (
-            tokens.new_tensor(self.reward(self._texts(one), true), dtype=torch.float32) for one in (drawn, best)
+        # What was drawn, the greedy texts and the references go to the CPU together, and both rewards come back.
+        texts = [drawn, best, tokens.masked_fill(~mask, -1)]
+        drawn_texts, best_texts, references = torch.cat(texts, dim=1).cpu().split([x.shape[1] for x in texts], dim=1)
+        true = [row[row >= 0].tolist()[1:] for row in references]
+        reward, baseline = tokens.new_tensor(
+            [self.reward(self._texts(one), true) for one in (drawn_texts, best_texts)], dtype=torch.float32
         )
         logits = self.decode(shifted_right(drawn, self.config.start_token), None, image_features, start).token_logits
         written = until_end(drawn, self.config.end_token)

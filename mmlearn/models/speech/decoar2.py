@@ -24,7 +24,7 @@ from mmlearn.layers.steps import StepCounter
 from mmlearn.models.audio.checks import real_frames
 from mmlearn.models.speech.context_network import TINY_CONTEXT, ContextConfig, ContextNetwork, mask_frames
 from mmlearn.models.speech.quantiser import ProductQuantiser
-from mmlearn.objectives.draws import generator_of_step
+from mmlearn.objectives.draws import generator_of_step, uncompiled
 from mmlearn.objectives.reconstruction import masked_l1
 from mmlearn.objectives.speech import code_diversity, mask_spans
 from mmlearn.tensor_checks import values_are_readable
@@ -100,6 +100,7 @@ class DeCoAR2(StepCounter):
         """The temperature τ of the straight-through choice at this step."""
         return annealed(self.config.gumbel_temperature, self.steps)
 
+    @uncompiled
     def draw(self, mask: Bool[Tensor, "b s"]) -> Draws:
         """Masked spans and noise for clips with these real frames. They depend on the seed and the step alone.
 
@@ -149,5 +150,5 @@ class DeCoAR2(StepCounter):
         output = self(mel, real, masked, gumbel if self.training else None)
         return {
             "reconstruction": masked_l1(output.mel.mT, mel.mT, masked),
-            "diversity": self.config.diversity_weight * code_diversity(output.probability[masked]),
+            "diversity": self.config.diversity_weight * code_diversity(output.probability, masked),
         }

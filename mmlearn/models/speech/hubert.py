@@ -27,7 +27,7 @@ from mmlearn.layers import Config
 from mmlearn.layers.steps import StepCounter
 from mmlearn.models.audio.checks import check_clips
 from mmlearn.models.speech.encoder import LARGE_SPEECH, TINY_SPEECH, CTCHead, SpeechEncoder, SpeechEncoderConfig
-from mmlearn.objectives.draws import generator_of_step
+from mmlearn.objectives.draws import generator_of_step, uncompiled
 from mmlearn.objectives.speech import mask_spans, masked_cluster
 
 
@@ -87,6 +87,7 @@ class HuBERT(StepCounter):
             blank, dropout, reduction = config.blank, config.speech.dropout, config.ctc_reduction
             self.ctc_head = CTCHead(width, config.vocab_size, blank=blank, dropout=dropout, reduction=reduction)
 
+    @uncompiled
     def draw(self, mask: Bool[Tensor, "b s"]) -> Bool[Tensor, "b s"]:
         """Which frames to mask of clips with these real frames. It depends on the seed and the step alone."""
         config, generator = self.config, generator_of_step(self.config.seed, self.steps)

@@ -29,7 +29,7 @@ from mmlearn.models.audio.checks import check_clips
 from mmlearn.models.speech.encoder import LARGE_SPEECH, TINY_SPEECH, CTCHead, SpeechEncoder, SpeechEncoderConfig
 from mmlearn.models.speech.quantiser import ProductQuantiser
 from mmlearn.objectives import code_diversity, distractor_contrast, mask_spans, sample_distractors
-from mmlearn.objectives.draws import generator_of_step
+from mmlearn.objectives.draws import generator_of_step, uncompiled
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,7 @@ class Wav2Vec2(StepCounter):
         """The temperature τ of the straight-through choice at this step. Source: section 4.2."""
         return annealed(self.config.gumbel_temperature, self.steps)
 
+    @uncompiled
     def draw(self, real: Bool[Tensor, "b s"], masked: Bool[Tensor, "b s"] | None = None) -> Draws:
         """Spans, distractors and noise for clips with these real frames. They depend on the seed and the step alone.
 
@@ -158,5 +159,5 @@ class Wav2Vec2(StepCounter):
         contrast = distractor_contrast(
             output.context, output.target, output.codes, distractor, masked, self.config.temperature
         )
-        diversity = code_diversity(output.probability[masked])
+        diversity = code_diversity(output.probability, masked)
         return {"contrastive": contrast, "diversity": self.config.diversity_weight * diversity}

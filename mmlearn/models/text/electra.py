@@ -55,6 +55,7 @@ class ELECTRAOutput(NamedTuple):
     token_logits: Float[Tensor, "b t v"] | Float[Tensor, "masked v"] | None  # of the generator
     corrupted: Int[Tensor, "b t"] | None = None  # the text with the generator's samples
     replaced: Bool[Tensor, "b t"] | None = None  # which of its tokens are not the original ones
+    token_label: Int[Tensor, "masked"] | None = None  # the tokens that were masked
 
 
 class ELECTRAEncoder(nn.Module):
@@ -116,10 +117,12 @@ class ELECTRA(StepCounter):
         if original is not None and self.generator is None:
             raise ValueError("This ELECTRA was built without a generator; set generator=True in its configuration.")
         x = self.embedding(tokens, token_type, mask)  # (b, t, e)
-        states = replaced_logits = token_logits = corrupted = replaced = None
+        states = replaced_logits = token_logits = corrupted = replaced = token_label = None
         if self.generator is not None:
             hidden = self.generator(x, mask)  # (b, t, generator_width)
-            hidden = hidden if original is None else hidden[original != IGNORED]  # (masked, generator_width)
+            if original is not None:
+                positions = (original != IGNORED).nonzero(as_tuple=True)  # waits for a GPU, so once
+                hidden, token_label = hidden[positions], original[positions]  # (masked, generator_width), (masked,)
             token_logits = self.language_head(hidden, self.embedding.tokens.weight)
             if original is not None:
                 corrupted, replaced = self.corrupt(tokens, original, token_logits)
@@ -127,7 +130,7 @@ class ELECTRA(StepCounter):
         if self.discriminator is not None:
             states = self.discriminator(x, mask)  # (b, t, d)
             replaced_logits = self.detection_head(states)  # (b, t)
-        return ELECTRAOutput(states, replaced_logits, token_logits, corrupted, replaced)
+        return ELECTRAOutput(states, replaced_logits, token_logits, corrupted, replaced, token_label)
 
     def corrupt(
         self, tokens: Int[Tensor, "b t"], original: Int[Tensor, "b t"], logits: Float[Tensor, "masked v"]
@@ -155,7 +158,7 @@ class ELECTRA(StepCounter):
         original = None if corrupted_before else batch["token_label"]
         output = self(tokens, mask, batch.get("token_type"), original)
         if original is not None:
-            losses["mlm"] = masked_cross_entropy(output.token_logits, original[original != IGNORED])
+            losses["mlm"] = masked_cross_entropy(output.token_logits, output.token_label)
         if self.discriminator is not None:
             replaced = batch["replaced"] if original is None else output.replaced
             real = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask

@@ -9,7 +9,6 @@ in the official code only where the text goes on. Hidden spans may lie anywhere;
 the text, and in a short text there is no other. ``tiny`` is ours.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ from mmlearn.generation.decoding import greedy
 from mmlearn.layers import Attention, TransformerBlock, TransformerConfig
 from mmlearn.layers.activations import ACTIVATIONS
 from mmlearn.layers.embeddings import look_up
+from mmlearn.layers.positions import logarithmic_bucket
 from mmlearn.models.text.writing import generate_from, source_texts
 from mmlearn.objectives import shifted_right, span_denoising
 
@@ -113,29 +113,15 @@ class T5Block(TransformerBlock):
         self.dropout = nn.Dropout(config.dropout)
 
 
-def logarithmic_bucket(distance: Int[Tensor, "*n"], buckets: int, max_distance: int) -> Int[Tensor, "*n"]:
-    r"""The bucket of a distance: half of them are for one distance each, the others grow as its logarithm.
-
-    .. math:: \mathrm{bucket}(n) = \frac{B}{2} + \left\lfloor \frac{B}{2} \cdot
-       \frac{\ln (2n / B)}{\ln (2m / B)} \right\rfloor \quad \text{for } n \ge B/2
-
-    From ``max_distance`` m on all share the last one. Source: Raffel et al. 2020, section 2.1.
-    """
-    exact = buckets // 2
-    growth = torch.log(distance.clamp(min=1) / exact) / math.log(max_distance / exact)
-    far = (exact + (growth * (buckets - exact)).long()).clamp(max=buckets - 1)
-    return torch.where(distance < exact, distance, far)
-
-
 def distance_buckets(
-    queries: int, keys: int, buckets: int, max_distance: int, causal: bool
+    queries: int, keys: int, buckets: int, max_distance: int, causal: bool, device: torch.device | None = None
 ) -> Int[Tensor, "queries keys"]:
     """The :func:`logarithmic_bucket` of the distance from each query to each key.
 
     The last query stands at the last key. Where queries also see later keys, those have half of all buckets. Source:
     official code, ``_relative_position_bucket``.
     """
-    position = torch.arange(keys)
+    position = torch.arange(keys, device=device)
     distance = position[keys - queries :, None] - position  # (queries, keys); above 0: the key is before the query
     if causal:
         return logarithmic_bucket(distance.clamp(min=0), buckets, max_distance)
@@ -156,7 +142,7 @@ class T5Stack(nn.Module):
 
     def position_bias(self, queries: int, keys: int) -> Float[Tensor, "1 h q n"]:
         """The bias of each distance in each head; the last query stands at the last key."""
-        buckets = distance_buckets(queries, keys, *self.buckets).to(self.relative_bias.weight.device)
+        buckets = distance_buckets(queries, keys, *self.buckets, self.relative_bias.weight.device)
         return rearrange(self.relative_bias(buckets), "q n h -> 1 h q n")
 
     def forward(

@@ -34,9 +34,9 @@ def drop_tokens(
     if rate == 0:
         return KeptTokens(x, mask, torch.arange(n, device=x.device).expand(b, n))
     noise = torch.rand((b, n), generator=generator, device=generator.device).to(x.device)
-    kept_of = [math.ceil(count * (1 - rate) - 1e-9) for count in range(n + 1)]  # as floats, 10 · 0.3 is above 3
-    drawn = noise.masked_fill(~mask, 2).argsort(1)[:, : kept_of[n]]  # (b, k): real ones first, in random order
-    k = torch.tensor(kept_of, device=x.device)[mask.sum(1)]  # (b,)
+    most = math.ceil(n * (1 - rate) - 1e-9)  # as floats, 10 · 0.3 is above 3
+    drawn = noise.masked_fill(~mask, 2).argsort(1)[:, :most]  # (b, k): real ones first, in random order
+    k = (mask.sum(1).double() * (1 - rate) - 1e-9).ceil()  # (b,)
     kept = torch.arange(drawn.shape[1], device=x.device) < k[:, None]
     position, order = drawn.masked_fill(~kept, n).sort(1)  # padding goes last
     position = torch.where(position == n, drawn.gather(1, order), position)

@@ -161,7 +161,9 @@ class MulT(nn.Module):
         sequences = self.sequences(video, mel, tokens, video_mask, mel_mask, mask)
         for name, (sequence, real[name]) in sequences.items():
             convolved = self.convolutions[name](sequence.mT).mT  # (b, n, d)
-            x[name] = self.dropout(convolved + sinusoidal_positions(*convolved.shape[1:]).to(convolved))
+            n, d = convolved.shape[1:]
+            positions = sinusoidal_positions(n, d, convolved.device).to(convolved)
+            x[name] = self.dropout(convolved + positions)
         last = []
         for target in MODALITIES:
             others = [source for source in MODALITIES if source != target]

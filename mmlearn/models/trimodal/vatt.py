@@ -278,5 +278,5 @@ class VATT(StepCounter):
         exists = torch.ones_like(other[..., 0], dtype=torch.bool)  # (b, candidates)
         if mask is not None:
             exists = mask.any(-1).view(other.shape[:2])
-        scale = video.new_tensor(1 / self.config.temperature)
+        scale = video.new_full((), 1 / self.config.temperature)
         return mil_nce(gather(video), gather(other), scale, gather(exists), positives)

@@ -22,7 +22,7 @@ from mmlearn.models.audio.checks import check_clips
 from mmlearn.models.speech.context_network import ContextNetwork
 from mmlearn.models.speech.encoder import TINY_SPEECH, CTCHead, SpeechEncoder, SpeechEncoderConfig
 from mmlearn.models.unified.data2vec import Data2Vec, Data2VecConfig
-from mmlearn.objectives.draws import generator_of_step
+from mmlearn.objectives.draws import generator_of_step, uncompiled
 from mmlearn.objectives.speech import mask_spans
 
 BASE = SpeechEncoderConfig(convolution_norm="layer", position_kernel=19)
@@ -116,6 +116,7 @@ class Data2VecAudio(Data2Vec):
     def blocks_of(self, encoder: SpeechEncoder) -> nn.ModuleList:
         return encoder.context.transformer.blocks
 
+    @uncompiled
     def draw(self, mask: Bool[Tensor, "b s"]) -> Bool[Tensor, "b s"]:
         """Which frames to mask, of these real ones. It depends on the seed and the step alone."""
         config, generator = self.config, generator_of_step(self.config.seed, self.steps)

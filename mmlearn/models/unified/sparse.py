@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import MLP, TransformerBlock
 from mmlearn.objectives.experts import top_experts
+from mmlearn.tensor_checks import has_values
 
 
 class Routing(NamedTuple):
@@ -35,10 +36,15 @@ def send_to_experts(
     Each expert computes the tokens that chose it, and no others. Padding goes to none, and is 0.
     Source: official code, ``vmoe/nn/routing.py``.
     """
-    y = torch.zeros_like(tokens)
-    for i, expert in enumerate(experts):
-        token, rank = ((choice == i) & real[:, None]).nonzero(as_tuple=True)  # those that chose this expert
-        y = y.index_add(0, token, (weight[token, rank, None] * expert(tokens[token])).to(y))
+    y, e, k = torch.zeros_like(tokens), len(experts), choice.shape[1]
+    chosen = choice.masked_fill(~real[:, None], e).flatten()  # (n k,)
+    order = chosen.argsort(stable=True)  # choices by expert; those of padding are last
+    counts = [len(order) // e] * e  # where only the cost is counted, and nothing is chosen
+    if has_values(chosen):  # waits for a GPU, so once for all experts
+        counts = (chosen == torch.arange(e, device=chosen.device)[:, None]).sum(1).tolist()
+    for expert, one in zip(experts, order[: sum(counts)].split(counts)):
+        token = one // k
+        y = y.index_add(0, token, (weight.flatten()[one, None] * expert(tokens[token])).to(y))
     return y
 
 

@@ -22,7 +22,7 @@ from mmlearn.layers import TransformerConfig
 from mmlearn.models.vision.detr_blocks import BoxHead, DETRDecoder, DETREncoder
 from mmlearn.models.vision.resnet import RESNETS, ResNetConfig
 from mmlearn.objectives.boxes import centers_to_corners, check_boxes
-from mmlearn.objectives.set_matching import Weights, set_losses
+from mmlearn.objectives.set_matching import Weights, set_losses_of_blocks
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,7 @@ class DETR(nn.Module):
         output = self(batch["image"], batch.get("pixel_mask"))
         objects = (batch["object_classes"], batch["boxes"], batch["object_mask"])
         predictions = (*output.aux_outputs, (output.class_logits, output.boxes))
-        first, *later = [set_losses(logits, boxes, *objects, self.config.weights) for logits, boxes in predictions]
-        return {name: sum((block[name] for block in later), first[name]) for name in first}
+        return set_losses_of_blocks(predictions, *objects, self.config.weights)
 
     @torch.no_grad()
     def detect(self, image: Float[Tensor, "b 3 height width"]) -> tuple[Tensor, Tensor, Tensor]:

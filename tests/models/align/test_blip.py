@@ -143,6 +143,26 @@ def test_wrong_pairs_are_the_likelier_the_more_similar():
     close(seen["pair"][0][8:], images[similarity.argmax(0)])
 
 
+def test_wrong_pairs_go_by_seed_and_step_or_by_a_generator():
+    model, batch = build(PLAIN), pairs()
+    judge, seen = model._match, []
+    model._match = lambda *pair: seen.append(pair[1][:8]) or judge(*pair)
+
+    def drawn(generator=None):
+        model.loss(batch, generator)
+        return seen.pop().tolist()
+
+    first = drawn()
+    torch.manual_seed(99)
+    assert drawn() == first
+    assert drawn(torch.Generator().manual_seed(5)) == drawn(torch.Generator().manual_seed(5)) != first
+    model.after_step()
+    assert drawn() != first
+    model.steps.zero_()
+    model.config = dataclasses.replace(model.config, seed=1)
+    assert drawn() != first
+
+
 def test_losses_of_one_role():
     reader, writer = (BLIP(dataclasses.replace(PLAIN, **{role: False})) for role in ("decoder", "encoder"))
     batch = pairs()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from testing_tools import close, refused
 
-from mmlearn.models.fusion.pretraining_losses import region_targets, regions_to_predict
+from mmlearn.models.fusion.pretraining_losses import regions_to_predict
 from mmlearn.models.fusion.regions import box_sizes, check_boxes, read_regions
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -173,18 +173,3 @@ def test_regions_that_are_guessed_are_masked_real_and_of_pairs_that_match():
     expected = torch.tensor([[True, False, True], [True, False, False], [False] * 3])
     assert torch.equal(regions_to_predict(batch), expected)
     assert torch.equal(regions_to_predict(batch, matched_only=False), real)
-
-
-def test_a_head_reads_what_hidden_regions_held():
-    hidden = torch.tensor([[True, False, True], [False, False, True]])
-    features = torch.randn(2, 3, 4)
-    held, every = region_targets({"region_target": features}, "region_target", hidden)
-    assert torch.equal(held, torch.stack([features[0, 0], features[0, 2], features[1, 2]]))
-    assert every.tolist() == [True] * 3
-    refused(
-        r"region_target has a row for each of \(2, 3\)",
-        region_targets,
-        {"region_target": features[:, :2]},
-        "region_target",
-        hidden,
-    )
