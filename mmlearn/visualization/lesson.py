@@ -175,7 +175,8 @@ def answers(
             show_image(axis, image)
             _frame(axis, RIGHT if fits else "#d0d7de", 3 if fits else 1)
         told = f"“{sentence}”: {sum(right)} of {len(right)} fit (of all pictures {share:.1%})"
-        axes[row, 0].set_title(told, fontsize=10.5, loc="left")
+        axes[row, 0].set_title(told, fontsize=10.5, loc="left").set_in_layout(False)  # it is wider than its picture
+    figure.get_layout_engine().set(hspace=0.14)
     figure.suptitle(title, fontsize=10.5)
     return figure
 
@@ -322,7 +323,7 @@ def crops(image: Float[Tensor, "3 height width"], regions: Float[Tensor, "p 3 si
         show_image(axis, shown)
         _frame(axis, "#d0d7de", 1)
     axes[0, 0].set_title("the picture", fontsize=9.5)
-    axes[0, 1].set_title("its regions, as the model reads them", fontsize=9.5, loc="left")
+    axes[0, 1].set_title("its regions, as the model reads them", fontsize=9.5, loc="left").set_in_layout(False)
     return figure
 
 
