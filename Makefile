@@ -9,7 +9,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 # Each process takes a row of tests that stand one after the other, so that they share what one of them has built.
 UNITS := $(PYTEST) -p no:nbval -n $(WORKERS) --maxprocesses 8 --dist worksteal
 # Notebooks in the order of tests/tools/scales.py: those that take longest first.
-NBVAL := PYTHONPATH=tests/tools $(PYTEST) -p scales -n $(WORKERS) --maxprocesses 8 --dist loadfile \
+NBVAL := PYTHONPATH=tests/tools $(PYTEST) -p scales -p lesson_bounds -n $(WORKERS) --maxprocesses 8 --dist loadfile \
 	--no-loadscope-reorder --nbval-lax --nbval-current-env --nbval-cell-timeout 900
 
 .DEFAULT_GOAL := help
@@ -51,7 +51,7 @@ gpu: .venv/dev.done
 
 # What make gpu does, made small, two chapters at a time; needs no GPU.
 gpu-shrunk: .venv/dev.done
-	@basename -s .ipynb notebooks/*.ipynb | MMLEARN_SHRINK=1 OMP_NUM_THREADS=1 \
+	@basename -s .ipynb notebooks/*.ipynb notebooks/labs/*.ipynb | MMLEARN_SHRINK=1 OMP_NUM_THREADS=1 \
 		xargs -n 1 -P 2 $(BIN)/python tests/benchmarks/gpu_chapters.py --seeds 1
 
 bench-gpu: .venv/dev.done

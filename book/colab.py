@@ -23,8 +23,9 @@ def with_link(source: str, name: str, address: str) -> str:
             f"Colab opens notebooks of https://github.com/OWNER/NAME; Source in pyproject.toml is {address}."
         )
     notebook = json.loads(source)
+    folder = "notebooks/labs" if "-lab" in name else "notebooks"
     line = (
-        f"[Open in Colab]({COLAB}/{position}/blob/main/notebooks/{name}.ipynb). There, first run "
+        f"[Open in Colab]({COLAB}/{position}/blob/main/{folder}/{name}.ipynb). There, first run "
         f'`%pip install "mmlearn[notebooks] @ git+{address}"` in a cell of its own, and restart the session.'
     )
     notebook["cells"].insert(1, {"cell_type": "markdown", "id": "open-in-colab", "metadata": {}, "source": line})

@@ -75,7 +75,7 @@ def add_to_page(app, page, source):
     folder, _, name = page.partition("/")
     if folder == "chapters" and SOURCE:
         source[0] = colab.with_link(source[0], name, SOURCE)
-    if page == pages.FIRST_LESSON:
+    if page == pages.WITH_MODEL:
         source[0] = pages.with_model(source[0])
 
 

@@ -1,4 +1,4 @@
-"""Write the model of chapter 00 for the reader's browser: ``python book/lesson_in_browser.py``, about two minutes.
+"""Write the model of lab 00 for the reader's browser: ``python book/lesson_in_browser.py``, about two minutes.
 
 It runs the cells of the notebook up to the one that trains, so that the model is the chapter's own, and writes
 ``_static/clip_weights.js``. Run it anew where the chapter trains otherwise.
@@ -20,7 +20,7 @@ from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.visualization.in_browser import as_bytes, write_for_browser
 
 HERE = Path(__file__).parent
-NOTEBOOK = HERE.parent / "notebooks" / "00_first_lesson.ipynb"
+NOTEBOOK = HERE.parent / "notebooks" / "labs" / "00-lab_from_pixels.ipynb"
 TRAINED = "history"  # the name that the notebook gives to what training returns
 IMAGES = 24
 GROUND = 30  # of those of the test split

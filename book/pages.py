@@ -6,6 +6,7 @@ Each function returns the text of a page; :func:`write_all` puts them in ``gener
 import io
 import json
 import math
+import re
 import shutil
 import statistics
 from collections.abc import Sequence
@@ -29,10 +30,10 @@ from mmlearn.notebooks import Notebook, chapters
 REFERENCE = ("systems/index", "presets", "api/index", "commands")
 RECORDED = ("laptop", "long", "gpu")  # at smoke scale numbers mean nothing
 NOT_SHOWN = "mmlearn.data.build"  # for whoever builds the archives anew
-FIRST_LESSON = "chapters/00_first_lesson"
+WITH_MODEL = "chapters/00-lab_from_pixels"
 MODEL_IN_PAGE = """## Try the model itself
 
-The CLIP that this chapter trained on scenes runs here, in your browser. Type a sentence, and see what each patch adds \
+The CLIP that this lab trained on scenes runs here, in your browser. Type a sentence, and see what each patch adds \
 and how the pictures are ranked; then click on the grid to build a scene of your own, and see which sentence it fits.
 
 <div id="clip-in-page"><noscript>This needs JavaScript.</noscript></div>
@@ -67,6 +68,9 @@ def write_all(book: Path) -> None:
     for name, page in pages.items():
         (book / name).parent.mkdir(parents=True, exist_ok=True)
         (book / name).write_text(page, encoding="utf-8")
+    heroes = book.parent / "notebooks" / "heroes"
+    if heroes.is_dir():
+        shutil.copytree(heroes, book / "chapters" / "heroes")
     for name in data_sets(apart=False):
         (book / "generated" / f"{name}.png").write_bytes(contact_sheet_png(name))
 
@@ -90,8 +94,14 @@ def shown_notebook(path: Path) -> str:
         if cell["cell_type"] == "code":
             cell["outputs"] = [output for output in cell["outputs"] if not _is_progress(output)]
         else:
-            cell["source"] = "".join(cell["source"]).replace("](../book/", "](../")
+            cell["source"] = _links("".join(cell["source"]))
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def _links(source: str) -> str:
+    """Links of a lesson or a lab, on pages that lie beside one another."""
+    source = re.sub(r"\]\((?:\.\./)?\.\./book/", "](../", source)
+    return re.sub(r"\]\((?:labs/|\.\./)(?=\d\d)", "](", source)
 
 
 def with_model(source: str) -> str:
@@ -108,12 +118,12 @@ def _is_progress(output: dict) -> bool:
 
 
 def lesson_page(book: Path) -> str:
-    """The picture that the first lesson ends with, where it has been kept."""
-    if not (book / "_static" / "lesson.png").is_file():
+    """The picture that the first lesson makes."""
+    if not (book.parent / "notebooks" / "heroes" / "00.png").is_file():
         return "\n"
     return (
-        "```{figure} /_static/lesson.png\n:alt: pictures, a word above each, and the patches that the word looks at\n\n"
-        "What `make lesson` draws: where each word looks, and how often that is its object.\n```\n"
+        "```{figure} /chapters/heroes/00.png\n:alt: a picture with its caption, and where three of its words point\n\n"
+        "What `make lesson` draws: words of a caption point at things, in a drawing style never seen.\n```\n"
     )
 
 

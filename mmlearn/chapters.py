@@ -227,7 +227,7 @@ class Chapter:
             "shrunk": self.shrunk,
             "seed": self.seed,
             "seconds": round(time.perf_counter() - self.started, 1),
-            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _rss_unit()),
+            "peak_memory_mb": peak_memory(),
             **_machine(),
             "results": [asdict(result) | {"holds": result.holds} for result in self.results],
             "details": self.details,
@@ -280,8 +280,9 @@ class Table:
         return str(self)
 
 
-def _rss_unit() -> int:
-    return 2**20 if sys.platform == "darwin" else 2**10
+def peak_memory() -> int:
+    """The most memory that this process has had, in MB."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))
 
 
 def _machine() -> dict[str, Any]:

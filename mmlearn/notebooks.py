@@ -15,6 +15,7 @@ from typing import Any
 
 from mmlearn.chapters import PACKAGE, SCALES
 from mmlearn.files import refuse_links, written_whole
+from mmlearn.lessons import KEEP
 from mmlearn.progress import VARIABLE, shown_while_it_trains
 from mmlearn.suggestions import suggest
 
@@ -44,9 +45,10 @@ def notebooks_folder() -> Path:
 
 
 def chapters() -> list[Notebook]:
-    """All chapters, in order."""
-    found = []
-    for path in sorted(notebooks_folder().glob("[0-9][0-9]*_*.ipynb")):  # 08_one_stream, 13a_hearing
+    """All chapters, in order, and behind each its labs."""
+    folder, found = notebooks_folder(), []
+    paths = [*folder.glob("[0-9][0-9]*_*.ipynb"), *folder.glob("labs/[0-9][0-9]*-lab*_*.ipynb")]
+    for path in sorted(paths, key=lambda path: path.stem.replace("-", "~")):  # 08_one_stream, 08-lab_five_relatives
         notebook = json.loads(path.read_text(encoding="utf-8"))
         heading = next(
             line.removeprefix("# ").strip()
@@ -56,7 +58,7 @@ def chapters() -> list[Notebook]:
             if line.startswith("# ")
         )
         minutes = float(notebook["metadata"].get("mmlearn", {}).get("minutes", 1))
-        title = re.sub(r"^(Chapter )?\d+[a-z]?\b[.:·—– ]*", "", heading)
+        title = re.sub(r"^(Chapter |Lab )?\d+[a-z]?\b[.:·—– ]*", "", heading)
         found.append(Notebook(path.stem.partition("_")[0], path.stem, title, minutes, path))
     return found
 
@@ -75,11 +77,19 @@ def find(number: str) -> Notebook:
 
 
 def run(
-    chapter: Notebook, output: Path, *, scale: str = "laptop", seed: int = 0, data: str = "", progress: bool = True
+    chapter: Notebook,
+    output: Path,
+    *,
+    scale: str = "laptop",
+    seed: int = 0,
+    data: str = "",
+    weights: bool = False,
+    progress: bool = True,
 ) -> dict[str, Any]:
     """Execute a chapter with papermill into ``output``: the notebook, a page of it, figures, ``metrics.json``.
 
-    ``data`` are pictures of one's own, for chapters that take some. Returns what ``metrics.json`` holds. Raises
+    ``data`` are pictures of one's own, for chapters that take some; with ``weights`` a lesson keeps what it trained in
+    the zoo. Returns what ``metrics.json`` holds. Raises
     ``ValueError`` for an unknown scale, missing notebook tools, data that the chapter does not take, or a cell that
     fails, with the cell's own error in one line.
     """
@@ -101,7 +111,9 @@ def run(
     before = dict(os.environ)
     told = output / "progress.txt"
     os.environ.update(
-        {"MMLEARN_RUN": str(output)} | {key: os.environ.get(key, value) for key, value in ALLOCATOR.items()}
+        {"MMLEARN_RUN": str(output)}
+        | ({KEEP: "1"} if weights else {})
+        | {key: os.environ.get(key, value) for key, value in ALLOCATOR.items()}
     )
     watched = progress and sys.stderr.isatty()  # in a file every state would stay as a line of its own
     if watched:
@@ -200,7 +212,14 @@ def start(folder: Path) -> tuple[list[Path], list[Path]]:
     Raises ``ValueError`` where a link would lead one elsewhere.
     """
     source = notebooks_folder().parent
-    found = sorted([*source.glob("notebooks/*.ipynb"), *source.glob("exercises/*/*")])
+    patterns = (
+        "notebooks/*.ipynb",
+        "notebooks/labs/*.ipynb",
+        "notebooks/scales.toml",
+        "notebooks/heroes/*",
+        "exercises/*/*",
+    )
+    found = sorted(path for pattern in patterns for path in source.glob(pattern))
     targets = {folder / path.relative_to(source): path for path in found if path.is_file()}
     refuse_links(folder, targets)
     copied = [target for target in targets if not target.exists()]

@@ -56,6 +56,7 @@ def train(
     stage: Annotated[str | None, typer.Option(help="Of a system that is trained in several; the first.")] = None,
     start: Annotated[list[str] | None, typer.Option(help="A run of an earlier stage; or PART=FOLDER, again.")] = None,
     image_size: Annotated[int | None, typer.Option(min=8, max=4096, help="Pixels of a side; 64 for most.")] = None,
+    frozen_grid: Annotated[bool, typer.Option("--frozen-grid", help="Read ImageNet features, not pixels.")] = False,
     language: Annotated[str | None, typer.Option(help="Of the captions, for emoji, stamps and texts.")] = None,
     vocab_size: Annotated[int | None, typer.Option(max=10**6, help="Tokens at most; 1024 if not given.")] = None,
     mark_repeats: Annotated[bool, typer.Option(help="Repeated captions in a batch all match.")] = True,
@@ -90,7 +91,6 @@ def train(
 
     first, wanted = first_process(), None if objectives is None else objectives.replace(",", " ").split()
     settings, own = read_settings(setting or []), system if system.endswith(".py") else None
-    given = dict(image_size=image_size, vocab_size=vocab_size, repeats=None if mark_repeats else False)
     reading = dict(language=language, skip_bad=skip_bad, stream=stream, epoch_samples=epoch_samples)
     learning = dict(seed=seed, steps=steps, batch_size=batch_size, learning_rate=learning_rate, optimizer=optimizer)
     computing = dict(accumulate=accumulate, precision=precision, ema=ema)  # what a run that goes on must have again
@@ -100,14 +100,14 @@ def train(
         before = begun_run(output, resume)
         begun, parts = read_start(start or [], system, preset)
         learned = dict(preset=preset, stage=stage, objectives=wanted, together=together, start=begun)
-        learned["options"] = {name: value for name, value in given.items() if value is not None}
+        learned["options"] = _options(frozen_grid, image_size, vocab_size, mark_repeats)
         samples = load_training_data(system, data, **learned, **reading, as_before=kept_before(before, data, stream))
         tell(samples if first else [])
         kept = (output, before) if before and before.get("system") == Path(system).name else None
         made = new_run(system, samples, **learned, seed=seed, settings=settings, parts=parts, going_on=kept)
         training = dict(data=data, augment=augment, mark_repeats=mark_repeats, image_size=image_size)
         training |= dict(vocab_size=vocab_size, start=" ".join(start or []), **learning, **computing)
-        training |= _recorded(samples, stream, epoch_samples, workers)
+        training |= _recorded(samples, stream, epoch_samples, workers) | {"frozen_grid": frozen_grid or None}
         if first:
             _begin(output, made, samples, training, before, resume)
         learning |= dict(optimizer_steps=made.stage.optimizer_steps, output=output)
@@ -120,6 +120,14 @@ def train(
         tell_notes(samples)
         print(f"loss {history[-1]['loss']:.3f}; " if history else "", plain(output / "model.safetensors"), sep="")
         say(f"Next: {command_after(output, data, language, stream=stream is not None, skip_bad=skip_bad, own=own)}")
+
+
+def _options(frozen_grid: bool, image_size: int | None, vocab_size: int | None, repeats: bool) -> dict[str, Any]:
+    """What is asked of the system's fields. Frozen features are 6 × 6 positions of 96 pixels unless a size is given."""
+    image_size = image_size or (96 if frozen_grid else None)
+    given = dict(frozen_grid=frozen_grid or None, image_size=image_size, vocab_size=vocab_size)
+    given |= dict(repeats=None if repeats else False)
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _begin(output: Path, made: Any, samples: Any, training: dict, before: dict, resume: bool) -> None:

@@ -14,7 +14,9 @@ LINES_OF_A_FILE = 400
 LINES_OF_ATTENTION_AND_TRANSFORMER = 330
 LINES_OF_A_FUNCTION = 80
 LINES_OF_NINE_FUNCTIONS_IN_TEN = 40
-CODE_OF_A_SYSTEM = 361  # 330; lines of code of the whole library for each system
+# Lines of code of the whole library for each system; 330 is the aim. Readers of GGUF and CTranslate2, the zoo, lessons
+# and collages belong to no system.
+CODE_OF_A_SYSTEM = 385
 TESTS_PER_LINE = 1.2
 LINES_OF_A_NOTEBOOK = 600
 LINES_OF_A_CELL = 40
@@ -24,7 +26,7 @@ CHECKS = files("exercises")
 WRONG = {name: text for name, text in TESTS.items() if NOT_COUNTED.match(name) and name.startswith("tests/exercises")}
 EXERCISES = CHECKS | WRONG
 MODELS = {name: text for name, text in LIBRARY.items() if name.startswith("mmlearn/models/")}
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").rglob("[0-9]*.ipynb"))
 
 
 def code_cells(notebook):

@@ -45,7 +45,11 @@ def shipped(tmp_path, monkeypatch):
     write(root / "notebooks" / "00_first.ipynb", [cell("x = 1"), cell(["no\n", "# Chapter 00: First\n"], "markdown")])
     write(root / "notebooks" / "05_attention.ipynb", [cell("## no\n# Attention", "markdown")], mmlearn={"minutes": 0.5})
     write(root / "notebooks" / "13a_hearing.ipynb", [cell("# 13a · Hearing", "markdown")], mmlearn={"minutes": 2})
+    write(root / "notebooks" / "labs" / "05-lab_maps.ipynb", [cell("# Lab 05: can maps be trusted?", "markdown")])
     write(root / "notebooks" / "draft.ipynb", [cell("# Draft", "markdown")])
+    for path in ("notebooks/scales.toml", "notebooks/heroes/05.png"):  # what lessons need beside them
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).write_text(path)
     for path in ("05_attention/exercise.ipynb", "05_attention/checks.py", "07_contrastive/checks.py"):
         (root / "exercises" / path).parent.mkdir(parents=True, exist_ok=True)
         (root / "exercises" / path).write_text(path)
@@ -60,6 +64,7 @@ def test_chapters_in_order_with_title_and_minutes(shipped):
     assert [(c.number, c.name, c.title, c.minutes) for c in notebooks.chapters()] == [
         ("00", "00_first", "First", 1),
         ("05", "05_attention", "Attention", 0.5),
+        ("05-lab", "05-lab_maps", "can maps be trusted?", 1),
         ("07", "07_contrastive", "Pulling pairs", 3),
         ("13a", "13a_hearing", "Hearing", 2),
     ]
@@ -72,6 +77,7 @@ def test_chapters_in_order_with_title_and_minutes(shipped):
         ("00", "00_first"),
         ("0", "00_first"),
         ("5", "05_attention"),
+        ("05-lab", "05-lab_maps"),
         ("07", "07_contrastive"),
         ("00_first", "00_first"),
     ],
@@ -254,6 +260,9 @@ def test_start_copies_what_is_not_there_and_never_overwrites(shipped, tmp_path):
     copied, kept = start(target)
     expected = {
         *(f"notebooks/{name}.ipynb" for name in ("00_first", "05_attention", "07_contrastive", "13a_hearing", "draft")),
+        "notebooks/labs/05-lab_maps.ipynb",
+        "notebooks/scales.toml",
+        "notebooks/heroes/05.png",
         "exercises/05_attention/exercise.ipynb",
         "exercises/05_attention/checks.py",
         "exercises/07_contrastive/checks.py",
@@ -281,7 +290,7 @@ def test_titles_lose_their_number_in_every_form(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "path", sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem
+    "path", sorted((Path(__file__).parents[1] / "notebooks").rglob("[0-9]*.ipynb")), ids=lambda p: p.stem
 )
 def test_every_figure_of_a_chapter_is_shown_in_it(path):
     """A semicolon at the end of a cell would keep it in a file that readers of notebook and book never see."""
@@ -294,11 +303,11 @@ def test_every_figure_of_a_chapter_is_shown_in_it(path):
 
 def test_the_last_run_draws_the_others_and_all_are_recorded(tmp_path, monkeypatch):
     """Seed 0, whose outputs are kept, runs last; the record has every seed in order."""
-    from mmlearn import cli
+    from mmlearn import run_command
 
     seen, notebook = [], Notebook("07", "07_contrastive", "x", 1, tmp_path / "07_contrastive.ipynb")
 
-    def pretend(chapter, output, *, scale, seed, data):
+    def pretend(chapter, output, *, scale, seed, data, weights):
         path = Path("book") / "results" / "07" / "laptop.json"
         kept = [run["seed"] for run in json.loads(path.read_text())["runs"]] if path.is_file() else []
         seen.append((seed, kept))
@@ -308,13 +317,13 @@ def test_the_last_run_draws_the_others_and_all_are_recorded(tmp_path, monkeypatc
     monkeypatch.setattr(notebooks, "find", lambda number: notebook)
     monkeypatch.setattr(notebooks, "run", pretend)
     monkeypatch.setattr(notebooks, "keep_outputs", lambda chapter, executed: seen.append(executed.parent.name))
-    cli.run("07", scale="laptop", seed=0, seeds=3, keep=True, output=None)
+    run_command.run("07", scale="laptop", seed=0, seeds=3, keep=True, weights=False, output=None)
     assert seen == [(2, []), (1, []), (0, [1, 2]), "seed-0"]
     record = json.loads((tmp_path / "book" / "results" / "07" / "laptop.json").read_text())
     assert [run["seed"] for run in record["runs"]] == [0, 1, 2]
 
 
 def test_each_chapter_keeps_the_outputs_of_one_run_from_a_clean_kernel():
-    for path in sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb")):
+    for path in sorted((Path(__file__).parents[1] / "notebooks").rglob("[0-9]*.ipynb")):
         code = [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
         assert [c["execution_count"] for c in code] == list(range(1, len(code) + 1)), path.name

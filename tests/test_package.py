@@ -111,7 +111,15 @@ MAY = {
         "pretrained.backbone",
     },
     "pretrained": {"models", "layers", "suggestions", "recipes", "files", "data.packaged", "data.tokenizer"},
-    "data": {"suggestions", "user_folder", "files", "objectives", "layers.config"},
+    "data": {
+        "suggestions",
+        "user_folder",
+        "files",
+        "objectives",
+        "layers.config",
+        "models.vision.backbone",
+        "pretrained.backbone",
+    },
     "evaluation": {"data", "objectives", "generation.cache"},  # which pads prompts
     "visualization": {"evaluation", "data", "files", "escaping"},
     "training": {
@@ -127,12 +135,14 @@ MAY = {
     }
     | {"progress", "pretrained"},  # parts that others have trained
     "chapters": {"files", "escaping", "suggestions", "layers", "training", "visualization"},
-    "notebooks": {"chapters", "files", "suggestions", "progress"},
+    "lessons": {"chapters", "files", "suggestions", "visualization", "pretrained", "data.tokenizer"},
+    "notebooks": {"chapters", "lessons", "files", "suggestions", "progress"},
     "processes": set(),
     "exercises": {"chapters", "user_folder", "files", "suggestions"},
     "doctor": {"data"},
     "console": {"escaping", "files", "progress"},
     "exercise_commands": {"exercises", "console"},
+    "run_command": {"chapters", "notebooks", "console"},
     "plan_command": {"recipes", "training", "console", "escaping"},
     "systems_command": {"recipes"},
     "train_command": {"data", "training", "console", "escaping"},

@@ -56,7 +56,8 @@ def test_it_holds_notebooks_exercises_and_records(wheel):
     names = {
         name.removeprefix("mmlearn/_shipped/") for name in zipfile.ZipFile(wheel).namelist() if "/_shipped/" in name
     }
-    assert files_of("notebooks", "*.ipynb") | files_of("exercises", "*/*.py", "*/*.ipynb") <= names
+    notebooks = files_of("notebooks", "*.ipynb", "labs/*.ipynb", "heroes/*", "scales.toml")
+    assert notebooks | files_of("exercises", "*/*.py", "*/*.ipynb") <= names
     assert not {name for name in names if "mistakes" in name}  # wrong answers are for the tests alone
     assert {f"results/{path.relative_to(RESULTS).as_posix()}" for path in RESULTS.rglob("*.json")} <= names
 
@@ -87,4 +88,5 @@ def test_installed_it_runs_far_from_the_checkout(wheel, tmp_path):
     assert "emoji" in mmlearn("data")  # the archives are read from the installed package
     mmlearn("start", "desk")
     copied = {str(path.relative_to(tmp_path / "desk")) for path in (tmp_path / "desk").rglob("*.*") if path.is_file()}
-    assert copied == files_of("notebooks", "*.ipynb") | files_of("exercises", "*/*.py", "*/*.ipynb")
+    notebooks = files_of("notebooks", "*.ipynb", "labs/*.ipynb", "heroes/*", "scales.toml")
+    assert copied == notebooks | files_of("exercises", "*/*.py", "*/*.ipynb")

@@ -65,6 +65,18 @@ def phrases(categories: tuple[str, ...]) -> tuple[re.Pattern, dict[str, str]]:
     return re.compile(rf"(?<![\w-])(?:{either})(?![\w-])", re.IGNORECASE), names
 
 
+def cells_in_boxes(boxes: Float[Tensor, "n 4"], size: int, side: int) -> Float[Tensor, "n cells"]:
+    """1 where the middle of a cell, of a grid of ``side`` × ``side``, is in a box, and in none that comes later.
+
+    Boxes are in pixels of a picture of ``size``, from the largest to the smallest.
+    """
+    middles = (torch.arange(side) + 0.5) * size / side
+    left, top, right, bottom = boxes[:, :, None].unbind(1)
+    inside = ((top <= middles) & (middles <= bottom))[:, :, None] & ((left <= middles) & (middles <= right))[:, None]
+    cells = inside.flatten(1).float()
+    return cells * (cells.flip(0).cumsum(0).flip(0) == 1)
+
+
 def cropped(box: Float[Tensor, "n 4"], image_size: tuple[float, float], size: int) -> Float[Tensor, "n 4"]:
     """Boxes as (left, top, width, height) in an image of this width and height, in its middle square at ``size``.
 
@@ -142,6 +154,18 @@ class BoxedImageText(ImageText):
         """Which of the ``boxes`` a link means: all of its category. None where there is only a crowd."""
         return [i for i, name in enumerate(self.names) if name == self.categories[link.object]]
 
+    def mask_of(self, link: Link) -> Bool[Tensor, "size size"]:
+        """Which pixels a link means: those of its category, a crowd's among them."""
+        return self.masks[link.object]
+
+    def grounded_position(self, link: Link) -> tuple[int, int]:
+        """Where the category of a link is in the caption: the word that only the picture can tell."""
+        return link.start, link.end
+
+    def region_cells(self, side: int) -> Float[Tensor, "boxes cells"]:
+        """See :func:`cells_in_boxes`."""
+        return cells_in_boxes(self.boxes, self._size, side)
+
 
 class BoxDetector:
     r"""The regions of each picture: its annotated boxes, the largest first, so that ``boxes_of`` counts regions.
@@ -166,7 +190,7 @@ class BoxDetector:
         self.classes, self.width, self.most = tuple(classes), width, most
 
     def __repr__(self) -> str:
-        return f"BoxDetector({len(self.classes)} classes, width={self.width}, most={self.most})"
+        return f"{type(self).__name__}({len(self.classes)} classes, width={self.width}, most={self.most})"
 
     @property
     def region_width(self) -> int:
@@ -180,18 +204,22 @@ class BoxDetector:
             raise ValueError(
                 f"Regions are annotated boxes, and {type(stranger).__name__} has none; give COCO with its instances."
             )
-        image = torch.stack([sample.image for sample in samples])
         boxes, classes = zip(*map(self._of, samples))
         mask = pad_sequence([torch.ones(len(each), dtype=torch.bool) for each in boxes], batch_first=True)
         boxes, classes = (pad_sequence(each, batch_first=True) for each in (boxes, classes))
-        largest = image.shape[-1] / 4  # of larger boxes some pixels are passed over
-        pixels = (crop(image, boxes, self.width, largest).flatten(2) - 0.4) / 4
         return {
-            "regions": torch.cat([pixels, classes], dim=-1) * mask[..., None],
+            "regions": self.features(samples, boxes, classes) * mask[..., None],
             "boxes": boxes,
             "region_mask": mask,
             "region_classes": classes,
         }
+
+    def features(self, samples: Sequence[Any], boxes: Tensor, classes: Tensor) -> Tensor:
+        """The pixels in each box, and behind them the classes' probabilities, (b, p, region_width)."""
+        image = torch.stack([sample.image for sample in samples])
+        largest = image.shape[-1] / 4  # of larger boxes some pixels are passed over
+        pixels = (crop(image, boxes, self.width, largest).flatten(2) - 0.4) / 4
+        return torch.cat([pixels, classes], dim=-1)
 
     def tags(self, samples: Sequence[Any]) -> list[list[str]]:
         """The name of each region's class; none where a picture has no box."""

@@ -1,6 +1,6 @@
-"""What captions name, asked alike of scenes and of COCO's photographs: which word to hide, and which regions it means.
+"""What captions name, asked alike of scenes, collages and COCO's photographs: which word to hide, and which regions.
 
-Regions are numbered as a detector gives them: the objects of a scene, or the annotated boxes of a photograph.
+Regions are numbered as a detector gives them: objects of a scene, things of a collage, annotated boxes of a photograph.
 """
 
 from collections.abc import Sequence
@@ -85,22 +85,11 @@ def right_regions(sample: Any, link: Link, count: int) -> Bool[Tensor, "count"]:
 
 
 def grounded_position(sample: Any, link: Link) -> tuple[int, int]:
-    """Where the word stands that a picture alone can tell: the colour of a scene's object, a photograph's category."""
-    if isinstance(sample, BoxedImageText):
-        return link.start, link.end
-    colour = sample.objects[link.object].colour
-    start = sample.caption.index(colour, link.start)
-    return start, start + len(colour)
+    """Where the word is that a picture alone can tell: a scene's colour, a photograph's category, a collage's noun."""
+    return sample.grounded_position(link)
 
 
 def region_cells(sample: Any, side: int, count: int) -> Float[Tensor, "count cells"]:
-    """1 where the middle of a cell, of a grid of ``side`` × ``side``, is in a region, which no other holds closer."""
-    if not isinstance(sample, BoxedImageText):
-        cells = torch.tensor([item.cell for item in sample.objects])
-        return F.one_hot(cells, side**2).float()
-    middles = (torch.arange(side) + 0.5) * sample.image.shape[-1] / side
-    left, top, right, bottom = sample.boxes[:count, :, None].unbind(1)
-    inside = ((top <= middles) & (middles <= bottom))[:, :, None] & ((left <= middles) & (middles <= right))[:, None]
-    cells = inside.flatten(1).float()
-    nearest = cells.flip(0).cumsum(0).flip(0) == 1  # boxes stand from the largest to the smallest
-    return F.pad(cells * nearest, (0, 0, 0, count - len(cells)))
+    """1 where a cell, of a grid of ``side`` × ``side``, belongs to a region; 0 for regions that are not there."""
+    cells = sample.region_cells(side)[:count]
+    return F.pad(cells, (0, 0, 0, count - len(cells)))

@@ -1,21 +1,22 @@
-r"""How good written captions are: beside what people wrote, and, for scenes, beside what is true.
+r"""How good written captions are: beside what people wrote, and, for scenes and collages, beside what is true.
 
 ``candidates`` are texts, one for each picture, and ``references`` say for each what people wrote, a list of texts. Each
 of the three measures gives one number over the corpus, equal to ``pycocoevalcap``'s, which the field reports. Words are
 what white space divides: bring texts into the same form first. The tokeniser that is usual for COCO (PTB), METEOR and
 SPICE are Java programs, and are left out here.
 
-What people say is no list of all that is true. Of a scene everything is known, so :func:`check_facts` can say of each
-fact in a caption whether it is true or made up.
+What people say is no list of all that is true. Of a scene or a collage everything is known, so :func:`check_facts` can
+say of each fact in a caption whether it is true or made up.
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mmlearn.data.synthetic.layouts import COLOURS, MORE, RELATIONS, SHAPES, SIZES, TEMPLATES, TEXTURES
+from mmlearn.data.synthetic.scene_facts import Fact
+from mmlearn.data.synthetic.scene_facts import stated_facts as stated_facts
+from mmlearn.data.synthetic.scene_facts import well_formed as well_formed
 
 NGram = tuple[str, ...]
 
@@ -173,17 +174,7 @@ def _cosines(one: dict[NGram, float], other: dict[NGram, float], n: int) -> floa
     return sum(x / math.sqrt(a * b) for x, a, b in zip(shared, *norms) if a and b)
 
 
-# What is true of a scene.
-
-THING = " ".join(f"(?:{'|'.join(words)})" for words in (SIZES, TEXTURES, COLOURS, SHAPES))
-RELATION = f"(?:{'|'.join(RELATIONS)})"
-FORMS = (f"{form}(?:{more})?".format(THING, RELATION, THING) for form, more in zip(TEMPLATES, MORE))
-CLAUSE = f"(?:{'|'.join(FORMS)})"
-SENTENCE = re.compile(f"{CLAUSE}(?:; {CLAUSE})*")
-KINDS = {word: kind for kind in (SIZES, TEXTURES, COLOURS, SHAPES) for word in kind}
-INVERSE = {"right of": "left of", "below": "above"}  # each relation is told from one side
-Thing = frozenset[str]  # the attributes that a text gives it
-Fact = tuple[Thing] | tuple[Thing, str, Thing]
+# What is true of a scene or a collage.
 
 
 class Facts(NamedTuple):
@@ -194,55 +185,13 @@ class Facts(NamedTuple):
     made_up: int
 
 
-def well_formed(text: str) -> bool:
-    r"""Whether a text is a sentence of the grammar by which captions of scenes are made, true or not.
-
-    .. math:: S \to C \mid C\text{; } S, \quad
-       C \to \text{a } O\, R \text{ a } O\, [\text{and } R \text{ a } O] \mid
-       \text{the } O \text{ is } R \text{ the } O\, [\text{and } R \text{ the } O], \quad
-       O \to \text{size texture colour shape}
-
-    with the relations R of scenes; what is in brackets, and more than one clause C, only crowded scenes have. Capitals
-    and spaces make no difference.
-    """
-    return SENTENCE.fullmatch(" ".join(text.lower().split())) is not None
-
-
-def stated_facts(text: str) -> set[Fact]:
-    """What a text says of a scene: of each thing that it is there, and of two neighbours in the text how they stand.
-
-    Behind "and" with a relation it is the first thing of the clause that stands so. A thing is a shape with all the
-    attributes before it, since in a scene no attribute alone finds an object. Words that are none of a scene's are
-    passed over.
-    """
-    facts: set[Fact] = set()
-    thing, first, last, relation = set(), None, None, None
-    words = text.lower().translate(str.maketrans(",.;", "   ")).split()
-    for i, word in enumerate(words):
-        if word == "and" and " ".join(words[i + 1 : i + 3]).startswith(RELATIONS):
-            last = first
-        elif " ".join(words[i : i + 2]) in RELATIONS or word in RELATIONS:
-            relation = word if word in RELATIONS else " ".join(words[i : i + 2])
-            thing = set()
-        elif word in KINDS:
-            thing.add(word)
-        if word in SHAPES:
-            whole = frozenset(thing)
-            facts.add((whole,))
-            if last and relation:
-                facts.add((whole, INVERSE[relation], last) if relation in INVERSE else (last, relation, whole))
-            first = first if relation else whole
-            thing, last, relation = set(), whole, None
-    return facts
-
-
 def check_facts(candidates: Sequence[str], samples: Sequence[Any]) -> Facts:
-    """Count over all captions what they state of their scenes, by the scenes' graphs.
+    """Count over all captions what they state of their scenes or collages, by the samples' graphs.
 
-    A thing is true where one object has all its attributes, and a relation where two such objects stand so. No caption
-    tells a whole scene, so what is missing are facts of the scene's own caption: one that tells the truth about other
-    objects has all of them missing, and nothing made up. Raises ``ValueError`` where captions and scenes are not as
-    many, or a sample is no scene.
+    A sample reads ``stated_facts`` out of a text, and says which of its things a text may mean (``meant``). A thing is
+    true where there is one, and a relation where two such things stand so. No caption tells a whole scene, so what is
+    missing are facts of the scene's own caption: one that tells the truth about other objects has all of them missing,
+    and nothing made up. Raises ``ValueError`` where captions and samples are not as many, or a sample has no graph.
     """
     if len(candidates) != len(samples) or not all(hasattr(sample, "graph") for sample in samples):
         raise ValueError(
@@ -251,20 +200,28 @@ def check_facts(candidates: Sequence[str], samples: Sequence[Any]) -> Facts:
         )
     true = missing = made_up = 0
     for text, sample in zip(candidates, samples):
-        stated = stated_facts(text)
+        stated = sample.stated_facts(text)
         holding = sum(_holds(fact, sample) for fact in stated)
         true, made_up = true + holding, made_up + len(stated) - holding
-        missing += len(stated_facts(sample.caption) - stated)
+        missing += len(sample.stated_facts(sample.caption) - stated)
     return Facts(true, missing, made_up)
 
 
-def _holds(fact: Fact, scene: Any) -> bool:
-    """Whether objects of this scene are so."""
-    of = [
-        [i for i, item in enumerate(scene.objects) if thing <= set(item.name.split())]
-        for thing in fact
-        if not isinstance(thing, str)
-    ]
-    if len(fact) == 1:
-        return bool(of[0])
-    return any(i in of[0] and j in of[1] and relation == fact[1] for i, relation, j in scene.graph)
+def true_share(candidates: Sequence[str], samples: Sequence[Any]) -> float:
+    """The share of the facts that captions state which are true; 0 where they state none."""
+    facts = check_facts(candidates, samples)
+    return facts.true / max(facts.true + facts.made_up, 1)
+
+
+def has_facts(sample: Any) -> bool:
+    """Whether a sample's own caption states facts that can be checked."""
+    return hasattr(sample, "graph") and bool(sample.stated_facts(sample.caption))
+
+
+def _holds(fact: Fact, sample: Any) -> bool:
+    """Whether things of this sample are so."""
+    subject, *rest = fact
+    if not rest:
+        return bool(sample.meant(subject))
+    subjects, others = sample.meant(subject), sample.meant(rest[1])
+    return any(i in subjects and j in others and relation == rest[0] for i, relation, j in sample.graph)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmlearn.data.fields import Batch
-from mmlearn.evaluation.captions import bleu, check_facts
+from mmlearn.evaluation.captions import bleu, has_facts, true_share
 from mmlearn.evaluation.eval_mode import evaluating
 from mmlearn.evaluation.grounding import iou, referring_accuracy
 from mmlearn.evaluation.measures import IMAGE, Measure, Rows, majority_share, row
@@ -80,10 +80,8 @@ def caption_quality(name: str) -> Measure:
         other = [*said[1:], said[0]]
         references = [[" ".join(sample.caption.lower().split())] for sample in samples]
         rows = {f"{name}: BLEU-4": row(bleu(said, references), bleu(other, references))}
-        if hasattr(samples[0], "graph"):
-            found = [check_facts(each, samples) for each in (said, other)]
-            true = [facts.true / max(facts.true + facts.made_up, 1) for facts in found]
-            rows[f"{name}: stated facts that are true"] = row(*true)
+        if has_facts(samples[0]):
+            rows[f"{name}: stated facts that are true"] = row(true_share(said, samples), true_share(other, samples))
         return rows
 
     return measure

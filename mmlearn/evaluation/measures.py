@@ -24,7 +24,7 @@ from mmlearn.evaluation.alignment import (
     uniformity,
 )
 from mmlearn.evaluation.answers import prior_guesses, vqa_accuracy
-from mmlearn.evaluation.captions import bleu, check_facts, cider_d, rouge_l
+from mmlearn.evaluation.captions import bleu, cider_d, has_facts, rouge_l, true_share
 from mmlearn.evaluation.eval_mode import evaluating
 from mmlearn.evaluation.mentions import Mentions, find_mentions
 from mmlearn.evaluation.reranking import rerank_both_ways
@@ -153,17 +153,20 @@ def pointing(maps: Callable[[Any, dict[str, Tensor], Mentions], Float[Tensor, "n
 
 
 def occlusion(run: Any, samples: Sequence[Any]) -> Rows:
-    """How much less similar picture and caption of a scene become when something is painted over, with controls."""
-    if not hasattr(samples[0], "free"):
+    """How much less similar picture and caption of a scene become when something is painted over, with controls.
+
+    Of samples whose caption names all things nothing else can be hidden, and they are left out.
+    """
+    samples = [each for each in samples if hasattr(each, "free") and _unnamed(each)]
+    if not samples:
         return {}
     batch, field = run.on_device(run.plain(samples)), run.field("image")
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (field.mean, field.std))
     with evaluating(run.system):
         text = run.system.encode_text(batch["tokens"], batch["mask"])
 
     def score(image: Tensor) -> Tensor:
         with evaluating(run.system):
-            seen = run.system.encode_image(((image - mean) / std).to(run.device))
+            seen = run.system.encode_image(field.of_images(image).to(run.device))
         if seen.ndim == 2:
             return (seen * text).sum(-1).cpu()
         cosine = einsum(seen, text, "b p d, b t d -> b t p").amax(-1)
@@ -171,15 +174,19 @@ def occlusion(run: Any, samples: Sequence[Any]) -> Rows:
 
     size, masks = samples[0].image.shape[-1], {}
     for sample in samples:
-        named = [link.object for link in sample.links]
-        other = next(k for k in range(len(sample.objects)) if k not in named)
-        masks.setdefault("what the caption names", []).append(sample.masks[named[0]])
-        masks.setdefault("another object", []).append(sample.masks[other])
+        masks.setdefault("what the caption names", []).append(sample.mask_of(sample.links[0]))
+        masks.setdefault("another object", []).append(sample.masks[_unnamed(sample)[0]])
         masks.setdefault("the ground", []).append(sample.free)
     masks = {name: torch.stack(each) for name, each in masks.items()}
     masks["a random patch"] = random_patches(len(samples), (size, size), size // 4, torch.Generator().manual_seed(0))
     falls = occlusion_check(score, torch.stack([sample.image for sample in samples]), masks)
     return {f"similarity lost by hiding {name}": row(fall, 0.0) for name, fall in falls.items()}
+
+
+def _unnamed(sample: Any) -> list[int]:
+    """The things that a caption does not name."""
+    named = {number for link in sample.links for number in sample.boxes_of(link)}
+    return [number for number in range(len(sample.boxes)) if number not in named]
 
 
 # Picture and text read together.
@@ -326,7 +333,8 @@ def next_token_accuracy(run: Any, samples: Sequence[Any]) -> Rows:
 def caption_scores(run: Any, samples: Sequence[Any]) -> Rows:
     """How good the captions are that the likeliest words make. Chance: each picture beside the next one's.
 
-    Of scenes also the share of stated facts that are true. Nothing for a system that writes nothing about pictures.
+    Of scenes and collages also the share of stated facts that are true. Nothing for a system that writes nothing about
+    pictures.
     """
     takes = inspect.signature(run.system.generate).parameters if run.recipe.writes else ()
     if not any(name in takes for name in IMAGE):
@@ -341,11 +349,8 @@ def caption_scores(run: Any, samples: Sequence[Any]) -> Rows:
         f"{name} of captions": row(measure(said, references), measure(other, references))
         for name, measure in (("BLEU-4", bleu), ("ROUGE-L", rouge_l), ("CIDEr-D", cider_d))
     }
-    if hasattr(samples[0], "graph"):
-        shares = [
-            facts.true / max(facts.true + facts.made_up, 1) for facts in map(check_facts, (said, other), [samples] * 2)
-        ]
-        rows["stated facts that are true"] = row(*shares)
+    if has_facts(samples[0]):
+        rows["stated facts that are true"] = row(true_share(said, samples), true_share(other, samples))
     return rows
 
 

@@ -12,13 +12,13 @@ from mmlearn.evaluation.alignment import on_grid
 
 
 class Mentions(NamedTuple):
-    """n phrases that name an object: in which sample, with which tokens, and where the object is."""
+    """n phrases that name an object, or several: in which sample, with which tokens, and where they are."""
 
     sample: list[int]
     phrase: list[str]
     tokens: list[list[int]]  # positions in the caption, in order
     object: list[int]
-    region: Float[Tensor, "n p"]  # the share of each patch that the object covers
+    region: Float[Tensor, "n p"]  # the share of each patch that what is named covers
 
     def select(self, maps: Float[Tensor, "b t p"]) -> Float[Tensor, "n p"]:
         """Of one map a token, those of the last token of each phrase: its noun, which has read the whole phrase."""
@@ -31,13 +31,7 @@ def find_mentions(samples: Sequence[Any], tokenizer: Tokenizer, grid: tuple[int,
     Phrases that the tokenizer cut off are left out. Raises ``ValueError`` where nothing is linked.
     """
     rows = [
-        (
-            i,
-            sample.caption[link.start : link.end],
-            tokens,
-            link.object,
-            on_grid(sample.masks[link.object][None], grid)[0],
-        )
+        (i, sample.caption[link.start : link.end], tokens, link.object, on_grid(sample.mask_of(link)[None], grid)[0])
         for i, sample in enumerate(samples)
         for link in getattr(sample, "links", ())
         if (tokens := tokenizer.positions(sample.caption, link.start, link.end))

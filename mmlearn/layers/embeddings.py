@@ -25,14 +25,14 @@ def patchify(image: Float[Tensor, "b c height width"], size: int) -> Float[Tenso
     return rearrange(image, "b c (row y) (column x) -> b (row column) (c y x)", y=size, x=size)
 
 
-def check_image(image: Float[Tensor, "..."], patch_size: int) -> tuple[int, int]:
+def check_image(image: Float[Tensor, "..."], patch_size: int, channels: int = 3) -> tuple[int, int]:
     """How many rows and columns of whole patches these pictures have.
 
-    Raises ``ValueError`` for pictures that are not float (b, 3, height, width) or are smaller than a patch.
+    Raises ``ValueError`` for pictures that are not float (b, channels, height, width) or are smaller than a patch.
     """
-    if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
+    if image.ndim != 4 or image.shape[1] != channels or not image.is_floating_point():
         got = f"{image.dtype} {tuple(image.shape)}"
-        raise ValueError(f"Pictures are float tensors of shape (b, 3, height, width); got {got}.")
+        raise ValueError(f"Pictures are float tensors of shape (b, {channels}, height, width); got {got}.")
     rows, columns = image.shape[2] // patch_size, image.shape[3] // patch_size
     if not rows or not columns:
         raise ValueError(f"A picture of {tuple(image.shape[2:])} pixels is smaller than one {patch_size}-pixel patch.")
@@ -67,8 +67,9 @@ class ImageEmbedding(nn.Module):
 
     ``image_size`` is (height, width), or one number for a square; pixels beyond the last whole patch are left out. A
     picture of another size gets its positions by bicubic interpolation of the learned grid. With ``convolutions`` the
-    patches are not projected but read by :func:`convolutional_stem`. Raises ``ValueError`` for a picture that is not
-    float (b, 3, height, width) or is smaller than a patch.
+    patches are not projected but read by :func:`convolutional_stem`. Features of a frozen tower are a picture of more
+    ``channels``. Raises ``ValueError`` for a picture that is not float (b, channels, height, width), or is smaller than
+    a patch.
     Source: Dosovitskiy et al. 2021 (ViT), equation 1 and section 3.2.
     """
 
@@ -81,21 +82,26 @@ class ImageEmbedding(nn.Module):
         class_token: bool = True,
         bias: bool = True,
         convolutions: bool = False,
+        channels: int = 3,
     ):
         super().__init__()
+        if convolutions and channels != 3:
+            raise ValueError(f"A convolutional stem reads pictures of 3 channels, not {channels}.")
         height, image_width = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.patch_size = patch_size
         self.grid = (height // patch_size, image_width // patch_size)
         self.patches: nn.Module = (
-            convolutional_stem(patch_size, width) if convolutions else nn.Linear(3 * patch_size**2, width, bias=bias)
+            convolutional_stem(patch_size, width)
+            if convolutions
+            else nn.Linear(channels * patch_size**2, width, bias=bias)
         )
-        self.convolutions = convolutions
+        self.convolutions, self.channels = convolutions, channels
         self.class_token = nn.Parameter(torch.randn(width) * width**-0.5) if class_token else None
         self.positions = nn.Parameter(torch.randn(class_token + self.grid[0] * self.grid[1], width) * width**-0.5)
 
-    def forward(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b n d"]:
+    def forward(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b n d"]:
         size = self.patch_size
-        rows, columns = check_image(image, size)
+        rows, columns = check_image(image, size, self.channels)
         if self.convolutions:
             whole = image[:, :, : rows * size, : columns * size]
             x = rearrange(self.patches(whole), "b d row column -> b (row column) d")

@@ -22,6 +22,7 @@ class ImageEncoderConfig(TransformerConfig):
     class_token: bool = True  # SigLIP has none and pools by attention
     convolutions: bool = False  # read patches by a few convolutions, for little data
     embedding_norm: bool = False  # CLIP normalises before the first block, and so leaves out the patch bias
+    channels: int = 3  # more where a frozen tower's features are read in place of pixels
 
 
 TINY_IMAGE = ImageEncoderConfig(64, 3, 2, image_size=64, patch_size=16, class_token=False, embedding_norm=True)
@@ -43,16 +44,17 @@ class ImageEncoder(nn.Module):
             class_token=config.class_token,
             bias=not config.embedding_norm,
             convolutions=config.convolutions,
+            channels=config.channels,
         )
         width, epsilon = config.width, config.norm_epsilon
         self.embedding_norm = nn.LayerNorm(width, eps=epsilon) if config.embedding_norm else nn.Identity()
         self.transformer = Transformer(config)
         self.norm = nn.LayerNorm(width, eps=epsilon)
 
-    def forward(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b n d"]:
+    def forward(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b n d"]:
         return self.norm(self.transformer(self.embedding_norm(self.embedding(image))))
 
-    def read(self, image: Float[Tensor, "b 3 height width"], position: int) -> Float[Tensor, "b d"]:
+    def read(self, image: Float[Tensor, "b c height width"], position: int) -> Float[Tensor, "b d"]:
         return self.norm(self.transformer.read(self.embedding_norm(self.embedding(image)), position))
 
 

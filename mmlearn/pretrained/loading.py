@@ -48,6 +48,7 @@ class Family:
 def load_pretrained(path_or_hub_id: str | Path, dtype: torch.dtype = torch.float32) -> nn.Module:
     """The published model at this folder, or with this id on the Hugging Face hub, as one of our systems.
 
+    ``zoo/NAME`` is a small model that was trained here and came with the package (:mod:`mmlearn.pretrained.zoo`).
     Returns it in evaluation mode and in float32. Every tensor must be used and every parameter filled. With another
     ``dtype``, such as ``torch.bfloat16``, tensors that the file has in it are not copied. They are mapped into memory:
     it loads at once, reads from the file what it uses, and needs the file to stay as it is. What is learned does not
@@ -57,6 +58,10 @@ def load_pretrained(path_or_hub_id: str | Path, dtype: torch.dtype = torch.float
     unknown family, a configuration that we do not build, tensors that are left over, missing or of another shape, and
     a model that takes more memory than is free: the message names them.
     """
+    if str(path_or_hub_id).startswith("zoo/"):
+        from mmlearn.pretrained.zoo import load_zoo
+
+        return load_zoo(str(path_or_hub_id).removeprefix("zoo/")).model
     folder = published_folder(path_or_hub_id)
     published = read_json(folder / "config.json")
     if published.get("model_type") == "mmlearn":

@@ -14,6 +14,7 @@ from mmlearn.data.fields import (
 )
 from mmlearn.data.fields.texts import Answers
 from mmlearn.data.synthetic.instructions import Instructed, Reworded, instruct
+from mmlearn.evaluation.hidden_words import grounded_word_accuracy
 from mmlearn.evaluation.measures import (
     answer_accuracy,
     caption_scores,
@@ -50,7 +51,9 @@ def reply(sample: Any) -> Instructed:
 ITC = Objective("itc", {"itc": ln_batch}, measures=(retrieval("image", "text"),), samples=5000)
 ITM = Objective("itm", {"itm": ln(2)}, labels=(MatchLabel(),), measures=(matching_accuracy,))
 ITM_OWN_NEGATIVES = replace(ITM, labels=())  # the system finds wrong pairs itself
-MLM = Objective("mlm", {"mlm": ln("vocab_size")}, labels=(MaskedTokens(),), measures=(masked_word_accuracy,))
+MLM = Objective(
+    "mlm", {"mlm": ln("vocab_size")}, labels=(MaskedTokens(),), measures=(masked_word_accuracy, grounded_word_accuracy)
+)
 MRM = Objective("mrm", {"mrc": ln("region_classes")}, labels=(MaskedRegions(),), measures=(masked_region_losses,))
 LM = Objective("lm", {"lm": ln("vocab_size")}, measures=(next_token_accuracy, caption_scores))
 RTD = Objective(

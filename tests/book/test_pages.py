@@ -146,7 +146,7 @@ def test_the_first_lesson_shows_its_model_below_the_last_measurement():
     shown = json.loads(pages.with_model(json.dumps({"cells": cells, "metadata": {}})))["cells"]
     assert shown[:3] + shown[4:] == cells
     assert 'id="clip-in-page"' in shown[3]["source"]
-    assert (ROOT / "notebooks" / f"{Path(pages.FIRST_LESSON).name}.ipynb").is_file()
+    assert (ROOT / "notebooks" / "labs" / f"{Path(pages.WITH_MODEL).name}.ipynb").is_file()
 
 
 def test_notebooks_are_shown_without_progress_bars(tmp_path):

@@ -15,7 +15,7 @@ from mmlearn.models import CLIP, CLIPConfig
 from mmlearn.visualization.in_browser import read_for_browser
 
 BOOK = Path(__file__).parents[2] / "book" / "_build" / "html"
-LESSON = "chapters/00_first_lesson.html"
+LESSON = "chapters/00-lab_from_pixels.html"
 WIDTHS = {"desktop": 1280, "phone": 390}
 TEXTS = [
     "a small striped red heart left of a large dotted blue star",

@@ -93,8 +93,8 @@ def test_words_it_does_not_understand(mmlearn, tmp_path, words, says):
         (["train", "vatt"], "vatt reads videos, and these samples have none: use --data talking-lips or"),
         (["train", "ast", "--preset", "tinny"], "ASTConfig has no preset 'tinny'; did you mean 'tiny'?"),
         (["train", "unitre"], "did you mean 'uniter'? choose from albef, albert, align, aoa, ast"),
-        (["train", "uniter"], "uniter reads regions, which only scenes has: use --data scenes, or take a system"),
-        (["train", "vilbert", "--data", "emoji"], "vilbert reads regions, which only scenes has"),
+        (["train", "uniter"], "uniter reads regions, which only scenes and collages have: use --data scenes"),
+        (["train", "vilbert", "--data", "emoji"], "vilbert reads regions, which only scenes and collages have"),
         (["train", "vilt", "--objectives", "mlm,vqa"], "vqa learns from questions with answers: use --data scenes or"),
         (
             ["train", "vilt", "--objectives", "mln"],
@@ -639,7 +639,7 @@ def run_of_regions(tmp_path_factory):
 
 def test_regions_of_other_data(fails, images, run_of_regions):
     for data in ("emoji", images):
-        fails("evaluate", run_of_regions, "--data", data, says="uniter reads regions, which only scenes has")
+        fails("evaluate", run_of_regions, "--data", data, says="uniter reads regions, which only scenes and collages")
 
 
 def test_resuming_with_other_objectives(fails, run_of_regions):

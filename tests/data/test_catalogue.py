@@ -12,7 +12,7 @@ from mmlearn.data.packaged import easy_vqa
 from mmlearn.data.synthetic import __path__ as made
 from mmlearn.suggestions import suggest
 
-NAMES = ("crowded-scenes", "cues", "scenes", "scenes-sound", "scenes-video", "talking-lips", "texts")
+NAMES = ("collages", "crowded-scenes", "cues", "scenes", "scenes-sound", "scenes-video", "talking-lips", "texts")
 NAMES += ("emoji", "emoji-openmoji", "stamps", "easy-vqa")
 
 
@@ -29,10 +29,11 @@ def test_every_data_set_is_found_and_says_what_a_reader_must_know():
 def test_every_split_loads_and_no_other(name):
     if name == "easy-vqa" and find_spec("easy_vqa") is None:
         pytest.skip("pip install 'mmlearn[vqa]'")
+    size = max(32, getattr(data_sets()[name], "smallest", 0))
     for split in data_sets()[name].splits:
-        data = load(name, split, **given_options(name, size=32))
+        data = load(name, split, **given_options(name, size=size))
         assert type(data) is data_sets()[name]
-        assert name in ("cues", "texts") or data[0].image.shape == (3, 32, 32)
+        assert name in ("cues", "texts") or data[0].image.shape == (3, size, size)
         assert isinstance(data[0].caption, str)
     refused(", ".join(data_sets()[name].splits), load, name, "no such split")
 
@@ -86,7 +87,7 @@ def test_openmoji_has_nothing_to_train_on():
 )
 def test_an_unknown_name_is_answered_with_the_nearest(name, nearest, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    refused(rf"no folder '{name}'; did you mean '{nearest}'\? choose from crowded-scenes, cues, scenes, ", load, name)
+    refused(rf"no folder '{name}'; did you mean '{nearest}'\? choose from collages, crowded-scenes, cues, ", load, name)
 
 
 @pytest.mark.parametrize("name", ["imagenet", "../nowhere/at/all"])

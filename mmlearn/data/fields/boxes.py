@@ -27,7 +27,7 @@ class Objects(Field):
     known = ("names",)
     needs = "names"
     noun = "boxes with names"
-    advice = "use --data scenes, or a COCO folder with its instances"
+    advice = "use --data scenes or --data collages, or a COCO folder with its instances"
     fixed = "boxes are of pictures as they are, and augmentation changes pictures"
 
     def data_options(self, config: Config) -> dict[str, Any]:

@@ -24,12 +24,14 @@ class Field:
 
     ``holds`` names the entries and their axes as jaxtyping writes them; a batch may lack those in ``optional``. An
     entry whose name ends in ``mask`` says which positions of the field's other entries are real. ``known`` names the
-    attributes that :meth:`fitted` finds out and that a run's folder keeps.
+    attributes that :meth:`fitted` finds out and that a run's folder keeps, and ``chosen`` those that it keeps as well
+    where they are set.
     """
 
     holds: ClassVar[dict[str, str]] = {}
     optional: ClassVar[tuple[str, ...]] = ()
     known: ClassVar[tuple[str, ...]] = ()
+    chosen: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[str] = ""  # an attribute that every sample must have
     noun: ClassVar[str] = ""  # what a message calls that; its own name if empty
     advice: ClassVar[str] = "use other data"  # what to do where samples lack it
@@ -70,11 +72,13 @@ class Field:
 
     def save(self, folder: Path) -> dict[str, Any]:
         """What is known, as JSON holds it. Larger things go into files of ``folder``."""
-        return {name: getattr(self, name) for name in self.known}
+        chosen = {name: value for name in self.chosen if (value := getattr(self, name))}
+        return {name: getattr(self, name) for name in self.known} | chosen
 
     def load(self, folder: Path, values: dict[str, Any]) -> Self:
         """The inverse of :meth:`save`. ``ValueError`` for values that no field can have."""
-        return replace(self, **{name: _as_tuples(values[name]) for name in self.known})
+        names = (*self.known, *(name for name in self.chosen if name in values))
+        return replace(self, **{name: _as_tuples(values[name]) for name in names})
 
 
 def _as_tuples(value: Any) -> Any:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import torch
@@ -16,6 +17,7 @@ from mmlearn.data.augment import augment
 from mmlearn.data.batches import fetch, image_statistics, normalised, spread
 from mmlearn.data.boxes import BoxDetector
 from mmlearn.data.fields.field import Batch, Field, size
+from mmlearn.data.grid_features import PATCH, STRIDE, GridDetector, as_image, grid_features, grid_of
 from mmlearn.data.readers.sound import RATE
 from mmlearn.data.synthetic.regions import SceneDetector
 from mmlearn.layers.config import Config
@@ -29,15 +31,19 @@ IMAGES, PATCHES = 500, 10_000  # of which a codebook is made, at most
 class Image(Field):
     """``image`` (b, 3, height, width): pixels less ``mean`` and over ``std``, one number a channel.
 
-    Where they are not given, :meth:`fitted` takes the data's; until then they are 0.5.
+    Where they are not given, :meth:`fitted` takes the data's; until then they are 0.5. With ``frozen_grid`` it is not
+    the pixels but the frozen features of each position that the system reads, laid out as a picture of which each patch
+    is a position (:func:`~mmlearn.data.grid_features.as_image`).
     """
 
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     image_size: int = 64
+    frozen_grid: bool = False
 
     holds = {"image": "Float b 3 height width"}
     known: ClassVar[tuple[str, ...]] = ("mean", "std", "image_size")
+    chosen = ("frozen_grid",)
     needs = "image"
     noun = "pictures"
 
@@ -48,11 +54,20 @@ class Image(Field):
         if self.image_size < 1:
             raise ValueError(f"image_size is at least 1, not {self.image_size}.")
 
+    @property
+    def fixed(self) -> str:  # type: ignore[override]
+        """Why this field cannot be augmented; empty: it can."""
+        return "frozen features are of pictures as they are, and augmentation changes pictures" * self.frozen_grid
+
     def data_options(self, config: Config) -> dict[str, Any]:
-        return {"size": self.image_size}
+        return {"size": self.image_size} | ({"grid": True} if self.frozen_grid else {})
 
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
         side = int(data[0].image.shape[-1])
+        if self.frozen_grid:
+            if size(config, "patch_size") is None:
+                raise ValueError("Frozen features are read as patches, and this system cuts none: leave them out.")
+            return replace(self, mean=HALF, std=HALF, image_size=side)
         if side < (patch := size(config, "patch_size", size(config, "stride", 1))):
             raise ValueError(f"Pictures of {side} pixels are smaller than a patch of {patch}.")
         if side % (patch := size(config, "patch_size", 1)):
@@ -67,10 +82,21 @@ class Image(Field):
         return replace(self, mean=mean, std=std, image_size=side)
 
     def sizes(self) -> dict[str, Any]:
-        return {"image_size": self.image_size}
+        if not self.frozen_grid:
+            return {"image_size": self.image_size}
+        return {"image_size": PATCH * math.ceil(self.image_size / STRIDE), "patch_size": PATCH, "convolutions": False}
 
     def __call__(self, samples: Sequence[Any]) -> Batch:
+        if self.frozen_grid:
+            return {"image": as_image(grid_of(samples))}
         return {"image": normalised(samples, self.mean or HALF, self.std or HALF)}
+
+    def of_images(self, images: Tensor) -> Tensor:
+        """What the system reads of pictures (b, 3, height, width) from 0 to 1."""
+        if self.frozen_grid:
+            return as_image(grid_features(images, keep=False))
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean or HALF, self.std or HALF))
+        return (images - mean) / std
 
     def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
         side = size(config, "image_size", 64)
@@ -94,7 +120,9 @@ class Patches(Image):
     known = (*Image.known, "patch_size", "mask_share")
 
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
-        """As of :class:`Image`, with what the configuration says of patches."""
+        """As of :class:`Image`, with what the configuration says of patches. It hides pixels, and no features."""
+        if self.frozen_grid:
+            raise ValueError("This system learns from hidden pixels, which frozen features are not: leave them out.")
         cut = {name: size(config, name) for name in ("patch_size", "mask_share")}
         return replace(super().fitted(data, config, seed), **cut)
 
@@ -171,10 +199,17 @@ def _code_size(config: Config) -> int:
 
 @dataclass(frozen=True)
 class Regions(Field):
-    """What a detector finds in pictures: features, boxes, the classes' probabilities, and what is real."""
+    """What a detector finds in pictures: features, boxes, the classes' probabilities, and what is real.
+
+    ``detector`` is for scenes; in other samples that have boxes with names, such as collages, it is a
+    :class:`~mmlearn.data.boxes.BoxDetector` of the names that there are. With ``frozen_grid`` features are not of
+    pixels, but the frozen ones of :class:`~mmlearn.data.grid_features.GridDetector`.
+    """
 
     detector: SceneDetector | BoxDetector = SceneDetector()
     image_size: int = 64
+    frozen_grid: bool = False
+    names: tuple[str, ...] = ()
 
     holds = {
         "regions": "Float b p {region_width}",
@@ -183,27 +218,37 @@ class Regions(Field):
         "region_mask": "Bool b p",
     }
     known = ("image_size",)
-    needs = "layout"
+    chosen = ("frozen_grid", "names")
+    needs = "boxes"
     fixed = "regions are cut out of pictures, and augmentation changes pictures"
 
     def data_options(self, config: Config) -> dict[str, Any]:
-        return {"size": self.image_size}
+        return {"size": self.image_size} | ({"grid": True} if self.frozen_grid else {})
 
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
-        return replace(self, image_size=int(data[0].image.shape[-1]))
+        sample = data[0]
+        names = () if hasattr(sample, "layout") and not self.frozen_grid else tuple(sample.known)
+        return replace(self, image_size=int(sample.image.shape[-1]), names=names)
 
     def check_sample(self, sample: Any, system: str) -> None:
-        if getattr(sample, "layout", None) is None:
+        if getattr(sample, "boxes", None) is None or not hasattr(sample, "known"):
             raise ValueError(
-                f"{system} reads regions, which only scenes has: use --data scenes, or take a system that reads pixels."
+                f"{system} reads regions, which only scenes and collages have: use --data scenes or --data collages, "
+                "or take a system that reads pixels."
             )
 
+    @cached_property
+    def _detects(self) -> SceneDetector | BoxDetector:
+        """The detector of what the data has."""
+        kind = GridDetector if self.frozen_grid else BoxDetector
+        return kind(self.names) if self.names else self.detector
+
     def sizes(self) -> dict[str, Any]:
-        detector = self.detector
+        detector = self._detects
         return {"region_width": detector.region_width, "region_classes": len(detector.classes), "region_attributes": 0}
 
     def __call__(self, samples: Sequence[Any]) -> Batch:
-        return self.detector(samples)
+        return self._detects(samples)
 
     def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
         p, width, classes = 5, size(config, "region_width"), size(config, "region_classes")

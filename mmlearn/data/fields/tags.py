@@ -42,7 +42,8 @@ class TaggedCaptions(Segments):
 
     def pairs(self, samples: Sequence[Any]) -> list[tuple[str, str]]:
         """The caption of each sample and its tags."""
-        found = [" ".join(tags) for tags in self.detector.tags(samples)]
+        named = isinstance(self.detector, SceneDetector) and not hasattr(samples[0], "layout")  # as collages are
+        found = [" ".join(tags) for tags in ([one.names for one in samples] if named else self.detector.tags(samples))]
         tags = [getattr(sample, "tags", text) for sample, text in zip(samples, found)]
         return [(getattr(sample, self.source), text) for sample, text in zip(samples, tags)]
 

@@ -343,7 +343,8 @@ class Answers(Field):
     def check_sample(self, sample: Any, system: str) -> None:
         if getattr(sample, "question", None) is None:
             raise ValueError(
-                "vqa learns from questions with answers: use --data scenes or --data easy-vqa, or leave vqa out."
+                "vqa learns from questions with answers: use --data scenes or --data easy-vqa or --data collages, or "
+                "leave vqa out."
             )
 
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from mmlearn.data.synthetic.dataset import Rendered
 from mmlearn.data.synthetic.drawing import GRID
 from mmlearn.data.synthetic.layouts import CELL, RELATIONS, SHAPES, SPLITS, VALUES, Layout
 from mmlearn.data.synthetic.questions import Question, ask
+from mmlearn.data.synthetic.scene_facts import Fact, Thing, stated_facts
 
 CORNERS = ("upper left", "upper right", "lower left", "lower right")  # where a single object is
 NO_IMAGE = torch.empty(3, 0, 0)
@@ -184,6 +186,28 @@ class SceneSample:
     def boxes_of(self, link: Link) -> list[int]:
         """Which of the ``boxes`` a link means: that of its object."""
         return [link.object]
+
+    def mask_of(self, link: Link) -> Bool[Tensor, "size size"]:
+        """Which pixels a link means."""
+        return self.masks[link.object]
+
+    def grounded_position(self, link: Link) -> tuple[int, int]:
+        """Where the colour of a link is in the caption: the word that only the picture can tell."""
+        colour = self.objects[link.object].colour
+        start = self.caption.index(colour, link.start)
+        return start, start + len(colour)
+
+    def region_cells(self, side: int) -> Float[Tensor, "objects cells"]:
+        """1 in the cell of each object, of a grid of ``side`` × ``side``."""
+        return F.one_hot(torch.tensor([item.cell for item in self.objects]), side**2).float()
+
+    def stated_facts(self, text: str) -> set[Fact]:
+        """What a text says of this scene, true or not."""
+        return stated_facts(text)
+
+    def meant(self, thing: Thing) -> list[int]:
+        """The objects that have all these attributes."""
+        return [number for number, item in enumerate(self.objects) if thing <= set(item.name.split())]
 
     @cached_property
     def boxes(self) -> Float[Tensor, "objects 4"]:

@@ -77,7 +77,7 @@ class CLIP(nn.Module):
         nn.init.normal_(self.image_projection.weight, std=config.image.width**-0.5)
         nn.init.normal_(self.text_projection.weight, std=config.text.width**-0.5)
 
-    def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
+    def encode_image(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b d"]:
         if self.config.pooling == "class":
             class_token = self.image_encoder.read(image, 0)  # (b, width)
             return F.normalize(self.image_projection(class_token), dim=-1)
@@ -92,14 +92,14 @@ class CLIP(nn.Module):
 
     def forward(
         self,
-        image: Float[Tensor, "b 3 height width"],
+        image: Float[Tensor, "b c height width"],
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> CLIPOutput:
         return CLIPOutput(self.encode_image(image), self.encode_text(tokens, mask), self.logit_scale.exp())
 
     def contributions(
-        self, image: Float[Tensor, "b 3 height width"], text_embedding: Float[Tensor, "b d"]
+        self, image: Float[Tensor, "b c height width"], text_embedding: Float[Tensor, "b d"]
     ) -> Float[Tensor, "b p"]:
         r"""What each patch adds to the cosine of image and text, under max pooling.
 

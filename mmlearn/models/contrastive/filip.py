@@ -62,7 +62,7 @@ class FILIP(nn.Module):
         nn.init.normal_(self.image_projection.weight, std=config.image.width**-0.5)
         nn.init.normal_(self.text_projection.weight, std=config.text.width**-0.5)
 
-    def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p d"]:
+    def encode_image(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b p d"]:
         return F.normalize(self.image_projection(self.image_encoder(image)), dim=-1)  # each patch
 
     def encode_text(
@@ -72,7 +72,7 @@ class FILIP(nn.Module):
 
     def forward(
         self,
-        image: Float[Tensor, "b 3 height width"],
+        image: Float[Tensor, "b c height width"],
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> FILIPOutput:

@@ -331,7 +331,7 @@ def test_samples_without_what_is_read_are_told():
     ):
         refused(says, field.check_sample, silent, "ast")
     emoji = load("emoji", size=24)[0]
-    refused("uniter reads regions, which only scenes has", Regions().check_sample, emoji, "uniter")
+    refused("uniter reads regions, which only scenes and collages have", Regions().check_sample, emoji, "uniter")
     refused("vqa learns from questions with answers", Answers().check_sample, emoji, "vilt")
     for field in (Image(), Tokens(), Regions(), Answers(), Labels()):
         field.check_sample(silent, "any")

@@ -1,0 +1,163 @@
+"""The zoo: small weights that were trained here, for as long as their idea needs, and come with the package.
+
+One safetensors file each, in ``data/archives/zoo``, or in ``zoo-copyleft`` where share-alike or copyleft data taught
+it: weights as fp16, and as metadata the system, its configuration, its tokenizer, and the record of its training
+(steps, seed, data and their licences, seconds, measures). ``index.json`` beside them has each file's SHA-256.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from tokenizers import Tokenizer as Engine
+from torch import Tensor, nn
+
+from mmlearn.data.tokenizer import Tokenizer
+from mmlearn.files import written_whole
+from mmlearn.suggestions import suggest
+
+ARCHIVES = Path(__file__).parent.parent / "data" / "archives"
+ZOO, COPYLEFT = "zoo", "zoo-copyleft"
+COPYLEFT_DATA = ("stamps", "openmoji", "GPL", "SA")  # of what a licence or a data set is called
+
+
+class Trained(NamedTuple):
+    """A model of the zoo as it was kept."""
+
+    model: nn.Module
+    tokenizer: Tokenizer | None
+    record: dict[str, Any]
+
+
+def zoo_names() -> list[str]:
+    """What there is, without the prefix ``zoo/``."""
+    return sorted(_index())
+
+
+def zoo_records() -> dict[str, dict[str, Any]]:
+    """The record of each, with its ``system`` and ``megabytes``."""
+    return {name: _metadata(_verified(name))[1] for name in zoo_names()}
+
+
+def load_zoo(name: str, into: nn.Module | None = None) -> Trained:
+    """The model with this name, built from its configuration, or its weights loaded ``into`` a model of one's own.
+
+    In evaluation mode, in float32. A model that it is loaded into has the same parameters by the same names; those of
+    frozen parts that come with the package are not kept, and stay as they are. Raises ``FileNotFoundError`` for a name
+    that is not there, ``ValueError`` for a changed or damaged file, and for a model that does not fit.
+    """
+    path = _verified(name.removeprefix("zoo/"))
+    published, record, tokenizer = _metadata(path)
+    tensors = {key: value.float() if value.is_floating_point() else value for key, value in _tensors(path).items()}
+    if into is None:
+        from mmlearn.pretrained.loading import build_own
+
+        if not published.get("system"):
+            raise ValueError(f"zoo/{name} is a model that its lesson defines: load_zoo({name!r}, into=model).")
+        return Trained(build_own(published, tensors, path), tokenizer, record)
+    own, frozen = into.state_dict(), tuple(record.get("without", ()))
+    missing = [key for key in own if key not in tensors and not key.startswith(frozen or ("\0",))]
+    other = [key for key in tensors if key not in own or own[key].shape != tensors[key].shape]
+    if missing or other:
+        raise ValueError(f"zoo/{name} does not fit this {type(into).__name__}: see {(missing + other)[0]}.")
+    into.load_state_dict(own | tensors)
+    return Trained(into.eval(), tokenizer, record)
+
+
+def keep(
+    name: str,
+    model: nn.Module,
+    record: dict[str, Any],
+    *,
+    system: str = "",
+    tokenizer: Tokenizer | None = None,
+    without: tuple[str, ...] = (),
+    archives: Path = ARCHIVES,
+) -> Path:
+    """Write a model to the zoo. ``system`` is its name where a recipe builds it, else its lesson's class does.
+
+    ``record`` needs ``steps``, ``seed``, ``data`` and ``licence`` (of the data). ``without`` are beginnings of names of
+    frozen parts that come with the package. Raises ``ValueError`` for a record that lacks one of these.
+    """
+    if lacking := [key for key in ("steps", "seed", "data", "licence") if key not in record]:
+        raise ValueError(f"The record of {name} needs {lacking[0]!r}.")
+    copyleft = any(mark in f"{record['licence']} {record['data']}" for mark in COPYLEFT_DATA)
+    folder = archives / (COPYLEFT if copyleft else ZOO)
+    tensors = {
+        key: (value.half() if value.is_floating_point() else value).contiguous().clone()
+        for key, value in model.state_dict().items()
+        if not without or not key.startswith(without)
+    }
+    config: Any = getattr(model, "config", None)
+    published = {"system": system, "config": config.to_dict() if system else None}
+    metadata = {
+        "format": "pt",
+        "published": json.dumps(published),
+        "record": json.dumps(record | {"without": list(without)}),
+        "tokenizer": tokenizer.engine.to_str() if tokenizer else "",
+        "max_length": str(tokenizer.max_length if tokenizer else 0),
+    }
+    content = save(tensors, metadata=metadata)
+    folder.mkdir(parents=True, exist_ok=True)
+    with written_whole(folder / f"{name}.safetensors") as unfinished:
+        unfinished.write_bytes(content)
+    known = json.loads((folder / "index.json").read_text()) if (folder / "index.json").is_file() else {}
+    known[name] = hashlib.sha256(content).hexdigest()
+    with written_whole(folder / "index.json") as unfinished:
+        unfinished.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
+    return folder / f"{name}.safetensors"
+
+
+def _index() -> dict[str, tuple[Path, str]]:
+    """Each name → its file and that file's SHA-256."""
+    found: dict[str, tuple[Path, str]] = {}
+    for folder in (ARCHIVES / ZOO, ARCHIVES / COPYLEFT):
+        if (path := folder / "index.json").is_file():
+            found |= {
+                name: (folder / f"{name}.safetensors", digest) for name, digest in json.loads(path.read_text()).items()
+            }
+    return found
+
+
+def _verified(name: str) -> Path:
+    """The file of this name, whose bytes are those that were kept."""
+    known = _index()
+    if name not in known:
+        raise FileNotFoundError(f"There is no zoo/{name}; {suggest(name, known)}.")
+    path, digest = known[name]
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing. Reinstall mmlearn.")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        raise ValueError(f"{path} is not the file that came with mmlearn: its bytes have changed. Reinstall mmlearn.")
+    return path
+
+
+def _metadata(path: Path) -> tuple[dict[str, Any], dict[str, Any], Tokenizer | None]:
+    """What a file says of its system, of its training, and its tokenizer."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        published, record = json.loads(metadata["published"]), json.loads(metadata["record"])
+        record |= {"system": published["system"], "megabytes": round(path.stat().st_size / 1e6, 2)}
+        engine = Engine.from_str(metadata["tokenizer"]) if metadata["tokenizer"] else None
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is of another version of mmlearn ({type(error).__name__}: {error}).") from error
+    return published, record, Tokenizer(engine, int(metadata["max_length"])) if engine else None
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+
+def as_kept(model: nn.Module) -> nn.Module:
+    """The model with weights rounded as the zoo keeps them, in place, so that what is measured is what ships."""
+    with torch.no_grad():
+        for value in (*model.parameters(), *model.buffers()):
+            if value.is_floating_point():
+                value.copy_(value.half().float())
+    return model

@@ -1,0 +1,107 @@
+"""The zoo: kept weights come back as they were, with their record, and nothing else is taken for them."""
+
+import json
+
+import pytest
+import torch
+from testing_tools import refused
+from torch import nn
+
+from mmlearn import load_pretrained
+from mmlearn.data.tokenizer import Tokenizer
+from mmlearn.models.contrastive.clip import CLIP, CLIPConfig
+from mmlearn.pretrained import zoo
+from mmlearn.pretrained.zoo import as_kept, keep, load_zoo, zoo_names, zoo_records
+
+RECORD = dict(steps=3, seed=0, data="collages", licence="Apache-2.0")
+
+
+@pytest.fixture
+def archives(tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo, "ARCHIVES", tmp_path)
+    return tmp_path
+
+
+def small_clip():
+    torch.manual_seed(0)
+    return CLIP(CLIPConfig.preset("tiny")).eval()
+
+
+def test_a_system_comes_back_with_its_tokenizer_and_record(archives):
+    clip, tokenizer = small_clip(), Tokenizer.train(["a cat above a dog"], max_length=12)
+    keep("clip", clip, RECORD, system="clip", tokenizer=tokenizer, archives=archives)
+    model, again, record = load_zoo("clip")
+    image, texts = torch.rand(2, 3, 64, 64), tokenizer(["a dog", "a cat above a dog"])
+    with torch.no_grad():
+        for ours, theirs in zip(model(image, *texts), as_kept(clip)(image, *texts)):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    assert torch.equal(again(["a cat"])[0], tokenizer(["a cat"])[0])
+    assert {name: record[name] for name in RECORD} == RECORD
+    assert record["system"] == "clip"
+    assert not model.training
+    assert zoo_names() == ["clip"]
+    assert zoo_records()["clip"]["megabytes"] > 0
+    assert type(load_pretrained("zoo/clip")) is CLIP
+
+
+def test_a_lessons_own_model_is_filled_and_frozen_parts_stay(archives):
+    one, other = (nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)) for _ in range(2))
+    keep("own", one, RECORD, without=("1.",), archives=archives)
+    other[1].weight.data.fill_(7)
+    load_zoo("own", other)
+    torch.testing.assert_close(other[0].weight, one[0].weight.half().float(), rtol=0, atol=0)
+    assert (other[1].weight == 7).all()
+    assert (other[1].num_batches_tracked) == 0
+    refused("a model that its lesson defines", load_zoo, "own")
+    refused("does not fit this Linear", load_zoo, "own", nn.Linear(3, 4))
+    refused("does not fit this Sequential", load_zoo, "own", nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5)))
+
+
+@pytest.mark.parametrize(("data", "licence"), [("stamps", "GPL-2.0-or-later"), ("emoji-openmoji", "CC-BY-SA-4.0")])
+def test_what_copyleft_data_taught_lies_apart(archives, data, licence):
+    path = keep("own", nn.Linear(2, 2), RECORD | dict(data=data, licence=licence), archives=archives)
+    assert path.parent.name == "zoo-copyleft"
+    load_zoo("own", nn.Linear(2, 2))
+
+
+def test_an_unknown_name_is_answered_with_the_nearest(archives):
+    keep("uniter", nn.Linear(2, 2), RECORD, archives=archives)
+    with pytest.raises(FileNotFoundError, match=r"There is no zoo/unitr; did you mean 'uniter'"):
+        load_zoo("unitr")
+
+
+@pytest.mark.parametrize("position", [9, -1])
+def test_a_changed_byte_is_found(archives, position):
+    path = keep("own", nn.Linear(2, 2), RECORD, archives=archives)
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+    refused("its bytes have changed", load_zoo, "own", nn.Linear(2, 2))
+
+
+def test_another_version_is_told(archives):
+    from hashlib import sha256
+
+    from safetensors.torch import save
+
+    path = keep("own", nn.Linear(2, 2), RECORD, archives=archives)
+    path.write_bytes(save({"weight": torch.ones(2)}, metadata={"format": "pt"}))
+    (path.parent / "index.json").write_text(json.dumps({"own": sha256(path.read_bytes()).hexdigest()}))
+    refused("is of another version of mmlearn", load_zoo, "own", nn.Linear(2, 2))
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="is missing"):
+        load_zoo("own", nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("lacking", RECORD)
+def test_a_record_says_what_it_must(archives, lacking):
+    record = {name: value for name, value in RECORD.items() if name != lacking}
+    refused(f"needs '{lacking}'", keep, "own", nn.Linear(2, 2), record, archives=archives)
+
+
+def test_what_ships_is_whole_small_and_licensed():
+    records = zoo_records()
+    assert {"clip-collages", "uniter-collages"} <= set(records)
+    assert sum(record["megabytes"] for record in records.values()) < 30
+    for name, record in records.items():
+        assert {"steps", "seed", "data", "licence", "seconds", "lesson"} <= set(record), name

@@ -1,0 +1,94 @@
+"""What lessons draw: the picture under a map, where the map points, and the numbers beside it."""
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from testing_tools import refused
+
+from mmlearn.visualization import lesson as draw
+
+
+def spot(row, column, grid=6):
+    weights = torch.zeros(grid, grid)
+    weights[row, column] = 1.0
+    return weights
+
+
+def test_what_is_attended_keeps_its_colours_and_the_rest_fades():
+    image = torch.zeros(3, 96, 96)
+    image[0] = 1.0  # red
+    shown = draw.spotlight(image, spot(1, 4))
+    middle, far = shown[:, 24, 72], shown[:, 88, 8]
+    torch.testing.assert_close(middle, image[:, 24, 72], atol=0.05, rtol=0)
+    assert far.min() > 0.7  # pale
+    assert far.max() - far.min() < 0.02  # grey
+
+
+def test_a_map_that_is_the_same_everywhere_is_no_error():
+    assert draw.spotlight(torch.rand(3, 32, 32), torch.ones(2, 2)).isfinite().all()
+
+
+@pytest.mark.parametrize(("row", "column", "inside"), [(1, 4, True), (1, 3, False), (0, 4, False)])
+def test_pointing_is_the_peak_in_a_box(row, column, inside):
+    box = [4 / 6, 1 / 6, 5 / 6, 2 / 6]  # of row 1, column 4
+    assert draw.points_inside(spot(row, column), [box]) == inside
+    assert draw.points_inside(spot(row, column), [[0, 0, 0, 0], box]) == inside
+
+
+def test_scores_and_their_chance():
+    boxes = [[[0, 0, 0.5, 0.5]], [[0, 0, 0.5, 1.0]]]
+    assert draw.pointing_score([spot(0, 0), spot(0, 5)], boxes) == 0.5
+    assert draw.box_share(boxes) == pytest.approx((0.25 + 0.5) / 2)
+    assert draw.score_line("right", 0.5, chance=0.25, untrained=0.1) == "right: 50% (untrained 10%, chance 25%)"
+    assert draw.score_line("right", 0.5) == "right: 50%"
+
+
+def test_an_overlay_has_a_panel_a_word_and_names_it():
+    caption = "a cat above a dog"
+    spans = [(2, 5), (14, 17)]
+    maps = torch.stack([spot(0, 0), spot(5, 5)])
+    figure = draw.overlay(torch.rand(3, 96, 96), caption, spans, maps, boxes=[[[0, 0, 0.2, 0.2]]] * 2, title="$x$")
+    assert [axis.get_xlabel() for axis in figure.axes] == ["", "cat", "dog"]
+    figure.savefig("/dev/null", format="png")
+    plt.close(figure)
+    refused("give one of each", draw.overlay, torch.rand(3, 96, 96), caption, spans[:1], maps)
+    refused("does not fit a picture", draw.overlay, torch.rand(3, 96, 48), caption, spans, maps)
+
+
+def test_boards_are_drawn():
+    images, maps = [torch.rand(3, 48, 48)] * 5, [spot(0, 0)] * 5
+    figure = draw.pointing_board(images, ["cat"] * 5, maps, [[[0, 0, 0.3, 0.3]]] * 4 + [[[0.5, 0.5, 1, 1]]], title="t")
+    colours = [axis.title.get_color() for axis in figure.axes[:5]]
+    assert colours == [draw.RIGHT] * 4 + [draw.WRONG]
+    boxes = torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]])
+    shown = draw.dimmed(torch.eye(3)[0][:, None, None].expand(3, 8, 8), boxes, torch.tensor([0.1, 0.9]))
+    torch.testing.assert_close(shown[:, 6, 6], torch.tensor([1.0, 0.0, 0.0]))
+    assert shown[1, 1, 1] > 0.6
+    figure = draw.looking_board(
+        images[:1], [boxes], [torch.tensor([0.1, 0.9])], ["<start> a<mask> cat<end><pad>"], ["red"], ["blue"], [1]
+    )
+    assert figure.axes[0].get_title() == "right: blue"
+    plt.close("all")
+
+
+def test_answers_mark_what_fits():
+    figure = draw.answers([[torch.rand(3, 8, 8)] * 2] * 2, ["a", "b"], [[True, False], [False] * 2], [0.25, 0.0])
+    assert [axis.get_title(loc="left") for axis in figure.axes[::2]] == [
+        "“a”: 1 of 2 fit (of all pictures 25.0%)", "“b”: 0 of 2 fit (of all pictures 0.0%)"
+    ]  # fmt: skip
+    plt.close("all")
+
+
+def test_curves_and_bars_show_their_floors():
+    figure = draw.training_curve({"one": [3.0, 2.0, 1.0], "two": [3.0]}, {"knows nothing": 2.5})
+    assert "knows nothing" in [text.get_text() for text in figure.axes[0].texts]
+    figure = draw.seeds_as_dots({"a": 0.5, "b": [0.2, 0.4]}, label="R@1", chance=0.1, untrained={"a": 0.05})
+    assert [text.get_text() for text in figure.axes[0].texts] == ["50%", "30%"]
+    plt.close("all")
+
+
+def test_small_tables_escape_and_align():
+    table = draw.paper_table([("a|b", "1", "2", "<b>")])
+    assert "a\\|b" in table._repr_markdown_()
+    assert "<b>" not in table._repr_markdown_()
+    assert str(table).splitlines()[0].split() == ["paper", "here", "why", "they", "differ"]
