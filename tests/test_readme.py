@@ -51,6 +51,14 @@ def run(command, folder):
     return done.stdout
 
 
+def test_nobody_is_sent_to_the_package_of_a_stranger():
+    """``mmlearn`` on the package index is another project: what is to be installed comes from the clone."""
+    ours = [path for part in ("mmlearn", "book", "notebooks", "exercises") for path in (ROOT / part).rglob("*")]
+    texts = [path for path in ours if path.suffix in (".py", ".md", ".ipynb") and "_build" not in path.parts]
+    advised = re.compile(r"pip install[^\n]*?['\" ]mmlearn(?![-_/])")
+    assert [path for path in [*texts, *ROOT.glob("*.md")] if advised.search(path.read_text(encoding="utf-8"))] == []
+
+
 def test_the_two_commands_come_first():
     assert COMMANDS[:2] == ["make lesson", "make test"]
 
