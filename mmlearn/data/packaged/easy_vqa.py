@@ -79,7 +79,8 @@ class EasyVQA(Dataset):
         package = find_spec("easy_vqa")
         if package is None:
             raise ValueError(
-                "The data set easy-vqa comes with its author's package; in the clone of mmlearn: pip install -e '.[vqa]'."
+                "The data set easy-vqa comes with its author's package; "
+                "in the clone of mmlearn: pip install -e '.[vqa]'."
             )
         folder = Path(next(iter(package.submodule_search_locations))) / "data"
         self.split, self.size, self.folder = split, size, folder / split / "images"
