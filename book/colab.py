@@ -26,7 +26,7 @@ def with_link(source: str, name: str, address: str) -> str:
     folder = "notebooks/labs" if "-lab" in name else "notebooks"
     line = (
         f"[Open in Colab]({COLAB}/{position}/blob/main/{folder}/{name}.ipynb). There, first run "
-        f'`%pip install "mmlearn[notebooks] @ git+{address}"` in a cell of its own, and restart the session.'
+        f'`%pip install "mmlearn-lessons[notebooks] @ git+{address}"` in a cell of its own, and restart the session.'
     )
     notebook["cells"].insert(1, {"cell_type": "markdown", "id": "open-in-colab", "metadata": {}, "source": line})
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"

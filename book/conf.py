@@ -28,6 +28,7 @@ extensions = [
     "sphinxcontrib.bibtex",
 ]
 exclude_patterns = ["_build", "**.ipynb_checkpoints", "generated/lesson.md", "generated/contents.md"]
+exclude_patterns += ["all_chapters.md"]  # its table is in generated/chapters.md
 smartquotes_action = "qe"  # quotes and ellipses; two hyphens before an option stay two
 
 # Notebooks are shown as they were committed.

@@ -56,7 +56,7 @@ def write_all(book: Path) -> None:
     pages |= {
         "generated/lesson.md": lesson_page(book),
         "generated/contents.md": contents(known),
-        "generated/chapters.md": chapters_page(known, exercises),
+        "generated/chapters.md": chapters_page(known, exercises, described(book / "all_chapters.md")),
         "generated/exercises.md": exercises_page(exercises),
         "generated/results.md": results_page(known, book / "results") + gpu_speed(book.parent),
         "generated/data.md": data_page(),
@@ -131,9 +131,10 @@ def contents(known: Sequence[Notebook]) -> str:
     """The table of contents at the side."""
     parts = {
         "Chapters": ["generated/chapters", *(f"chapters/{chapter.name}" for chapter in known)],
-        "Practice and proof": ["generated/exercises", "generated/results", "generated/data"],
+        "Practice and proof": ["generated/exercises", "all_results", "generated/results", "generated/data"],
+        "On your own": ["own_project", "your_data", "published_weights", "many_gpus"],
         "Reference": [
-            *("how_it_fits", "lineage", "many_gpus", "promises"),
+            *("how_it_fits", "lineage", "promises"),
             *(f"generated/{page}" for page in REFERENCE),
             *("glossary", "references"),
         ],
@@ -144,23 +145,33 @@ def contents(known: Sequence[Notebook]) -> str:
     )
 
 
-def chapters_page(known: Sequence[Notebook], exercises: dict[str, list[Task]]) -> str:
-    """All chapters, with the minutes they take and the tasks that go with them."""
+def described(page: Path) -> dict[str, str]:
+    """What each chapter builds and measures, from the table that is read beside the notebooks as well."""
+    rows = re.findall(r"^\| (\S+) \| \[.*?\]\(\S+\) \| (.*) \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return dict(rows)
+
+
+def chapters_page(
+    known: Sequence[Notebook], exercises: dict[str, list[Task]], about: dict[str, str] | None = None
+) -> str:
+    """All chapters, with the minutes they take, the tasks that go with them, and what they are about."""
     rows = [
         (
             chapter.number,
             f"[{text(chapter.title)}](/chapters/{chapter.name}.ipynb)",
             f"{chapter.minutes:g}",
             str(sum(len(found) for name, found in exercises.items() if _goes_with(name, chapter)) or "–"),
+            (about or {}).get(chapter.number, ""),
         )
         for chapter in known
     ]
+    columns = ("", "chapter", "minutes", "exercises", "what is built and measured")
     return (
         "# All chapters\n\n"
         "A chapter is a notebook that runs from top to bottom on a laptop: it builds an idea from plain "
         "tensors, checks it against the library, trains it, draws it, and ends in a table of results that the test run "
         "holds it to. `mmlearn run NN` runs one; `make lab` opens them.\n\n"
-        + (table(("", "chapter", "minutes", "exercises"), rows) if rows else "There are none yet.\n")
+        + (table(columns, rows) if rows else "There are none yet.\n")
     )
 
 
@@ -179,8 +190,9 @@ def exercises_page(exercises: dict[str, list[Task]]) -> str:
         "# Exercises\n\nEach notebook under `exercises/` states its tasks and calls a check below each stub. A check "
         "compares your function with the library's on fresh random input and names the property that fails. The "
         "solution is the library's own function, or one in the check. `mmlearn exercises` keeps your progress, "
-        "`mmlearn exercises hint TASK` gives one step at a time, and `mmlearn exercises solution TASK` prints a plain "
-        "answer. Each notebook ends with an experiment: predict, change one line, observe.\n"
+        "`mmlearn exercises hint TASK` gives one step at a time, `mmlearn exercises solution TASK` prints a plain "
+        "answer with the reason for each step, and `mmlearn exercises reset TASK` begins anew. "
+        "Each notebook ends with an experiment: predict, change one line, observe.\n"
     ]
     for folder, found in exercises.items():
         rows = [(f"`{task.name}`", "★" * task.difficulty, str(task.minutes), _solution(task)) for task in found]

@@ -7,14 +7,13 @@ import sys
 import traceback
 import warnings
 from difflib import get_close_matches
-from importlib.metadata import version
 from pathlib import Path
 from sysconfig import get_path
 from typing import Annotated, Any
 
 import typer
 
-from mmlearn import exercise_commands, plan_command, run_command, train_command
+from mmlearn import __version__, exercise_commands, plan_command, run_command, train_command
 from mmlearn.console import Json, as_cell, check_place, one_line, prepare_streams, say, show, tell_launcher
 from mmlearn.escaping import plain
 from mmlearn.train_command import tell, tell_notes
@@ -36,7 +35,7 @@ app.command()(plan_command.plan)
 
 def _tell_version(given_options: bool) -> bool:
     if given_options:
-        print(version("mmlearn"))
+        print(__version__)
         raise typer.Exit
     return given_options
 
@@ -113,7 +112,7 @@ def lab(folder: Annotated[Path | None, typer.Argument(help="A folder that mmlear
     if not code:
         return
     if find_spec("jupyterlab") is None:
-        raise ValueError("JupyterLab is not installed: pip install 'mmlearn[notebooks]'.")
+        raise ValueError("JupyterLab is not installed; in the clone of mmlearn: pip install -e '.[notebooks]'.")
     if os.geteuid() == 0:
         again = shlex.join(["jupyter", "lab", "--allow-root", str(path)])
         raise ValueError(f"JupyterLab refuses to run as root; be another user, or allow it: {again}")

@@ -39,7 +39,11 @@ def examine() -> list[dict[str, str]]:
     for extra, modules in EXTRAS.items():
         absent = [module for module in modules if importlib.util.find_spec(module) is None]
         rows.append(
-            _row(extra, "missing" if absent else "ok", f"pip install 'mmlearn[{extra}]'" if absent else "installed")
+            _row(
+                extra,
+                "missing" if absent else "ok",
+                f"in the clone: pip install -e '.[{extra}]'" if absent else "installed",
+            )
         )
     rows += [*_archives(), _disk(), _speed()]
     return rows

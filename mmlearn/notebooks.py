@@ -102,7 +102,9 @@ def run(
         from nbconvert import HTMLExporter
         from papermill.exceptions import PapermillExecutionError
     except ModuleNotFoundError as error:
-        raise ValueError("Running chapters needs notebook tools: pip install 'mmlearn[notebooks]'.") from error
+        raise ValueError(
+            "Running chapters needs notebook tools; in the clone of mmlearn: pip install -e '.[notebooks]'."
+        ) from error
     output = output.resolve()
     refuse_links(output, [output / name for name in (chapter.path.name, "metrics.json", "index.html", "progress.txt")])
     output.mkdir(parents=True, exist_ok=True)

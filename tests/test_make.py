@@ -148,7 +148,7 @@ def test_constraints_pin_every_direct_dependency_within_its_bounds():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = [line for lines in project["optional-dependencies"].values() for line in lines]
     for requirement in map(Requirement, [*project["dependencies"], *extras]):
-        if requirement.name != "mmlearn":
+        if requirement.name != project["name"]:
             version = pins[canonicalize_name(requirement.name)]
             assert requirement.specifier.contains(version), f"{requirement} is pinned to {version}"
 

@@ -1,4 +1,4 @@
-"""What the README says works: its commands are there, its links lead somewhere, its snippets run."""
+"""What the README and the pages it leads to say works: commands are there, links lead somewhere, snippets run."""
 
 import csv
 import json
@@ -13,9 +13,24 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = [match.groups() for match in re.finditer(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)]
-PYTHON = [code for language, code in BLOCKS if language == "python"]
-COMMANDS = [line.split("#")[0].strip() for language, code in BLOCKS if language == "bash" for line in code.splitlines()]
+PAGES = {  # of the book, to which the README leads
+    name: (ROOT / "book" / f"{name}.md").read_text(encoding="utf-8")
+    for name in ("all_chapters", "all_results", "own_project", "your_data", "published_weights", "promises")
+}
+
+
+def blocks(text, wanted):
+    """The code of the fenced blocks in this language."""
+    found = re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [code for language, code in map(re.Match.groups, found) if language == wanted]
+
+
+def commands(text):
+    return [line.split("#")[0].strip() for code in blocks(text, "bash") for line in code.splitlines()]
+
+
+PYTHON = [code for text in (README, *PAGES.values()) for code in blocks(text, "python")]
+COMMANDS = commands(README)
 HUB_ID = "openai/clip-vit-base-patch32"
 
 
@@ -51,8 +66,21 @@ def run(command, folder):
     return done.stdout
 
 
+def test_nobody_is_sent_to_the_package_of_a_stranger():
+    """``mmlearn`` on the package index is another project: what is to be installed comes from the clone."""
+    ours = [path for part in ("mmlearn", "book", "notebooks", "exercises") for path in (ROOT / part).rglob("*")]
+    texts = [path for path in ours if path.suffix in (".py", ".md", ".ipynb") and "_build" not in path.parts]
+    advised = re.compile(r"pip install[^\n]*?['\" ]mmlearn(?![-_/])")
+    assert [path for path in [*texts, *ROOT.glob("*.md")] if advised.search(path.read_text(encoding="utf-8"))] == []
+
+
 def test_the_two_commands_come_first():
     assert COMMANDS[:2] == ["make lesson", "make test"]
+
+
+def test_it_is_short_and_leads_to_every_page():
+    assert len(README.splitlines()) <= 150
+    assert [name for name in (*PAGES, "many_gpus") if f"(book/{name}.md)" not in README] == []
 
 
 def recorded(name):
@@ -64,9 +92,16 @@ def recorded(name):
     return [run["results"] for run in json.loads(path.read_text(encoding="utf-8"))["runs"]]
 
 
-def test_its_numbers_are_the_recorded_ones():
-    """In order: the chapter, or the chapter and scale, or another record; and the result of it."""
-    wanted = [
+# In order of their rows: the chapter, or the chapter and scale, or another record; and the result of it.
+QUOTED = {
+    "README": [
+        ("00-lab", "scenes, picture → text: R@1 of 256"),
+        ("07b", "converged clip: prefers the truth, colour swapped"),
+        ("13c", "speech → text, Bulgarian, five languages, never taught: R@10"),
+        ("21b", "colour and shape: DALL·E"),
+        ("22a", "projector: all"),
+    ],
+    "all_results": [
         ("00-lab", "scenes, picture → text: R@1 of 256"),
         ("00-lab", "scenes, unseen colour–shape pairs, picture → text: R@1"),
         ("00-lab", "emoji, unseen style: R@10 of 1,444 names"),
@@ -150,8 +185,14 @@ def test_its_numbers_are_the_recorded_ones():
         ("22c", "second stage alone: all"),
         ("22c", "two stages: all"),
         ("22c", "Frozen: all"),
-    ]
-    printed = re.findall(r"^\|.*\| ([01]\.\d\d) \| ([\d.]+) \|$", README, re.MULTILINE)
+    ],
+}
+
+
+@pytest.mark.parametrize("page", QUOTED)
+def test_its_numbers_are_the_recorded_ones(page):
+    wanted = QUOTED[page]
+    printed = re.findall(r"^\|.*\| ([01]\.\d\d) \| ([\d.]+) \|$", (PAGES | {"README": README})[page], re.MULTILINE)
     assert len(printed) == len(wanted)
     for (obtained, chance), (chapter, name) in zip(printed, wanted):
         runs = recorded(chapter)
@@ -164,7 +205,11 @@ def test_its_numbers_are_the_recorded_ones():
 
 
 def test_every_make_target_that_is_named_exists():
-    named = set(re.findall(r"\bmake ([a-z-]+)", "\n".join([*re.findall(r"`(.*?)`", README), *COMMANDS])))
+    named = set(
+        re.findall(
+            r"\bmake ([a-z-]+)", "\n".join([*re.findall(r"`(.*?)`", "\n".join([README, *PAGES.values()])), *COMMANDS])
+        )
+    )
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {"lesson", "test", "lab", "book"} <= named <= targets
 
@@ -177,15 +222,33 @@ def test_make_help_names_what_a_reader_needs():
 
 
 def test_links_to_files_lead_to_files():
-    links = [link for link in re.findall(r"\]\(([^)#\s]+)", README) if "://" not in link]
-    assert len(links) > 3
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    for text, folder in ((README, ROOT), *((page, ROOT / "book") for page in PAGES.values())):
+        links = re.findall(r"\]\(([^)#\s]+)|src=\"(.*?)\"", text)
+        files = [link or source for link, source in links if "://" not in link]
+        assert [file for file in files if not (folder / file).exists()] == []
+    assert len(re.findall(r"\]\(book/", README)) >= len(PAGES)
 
 
-def test_every_chapter_is_in_the_table():
-    for notebook in sorted((ROOT / "notebooks").glob("[0-9][0-9]*_*.ipynb")):
-        assert f"| {notebook.name.partition('_')[0]} | [" in README, notebook.name
-        assert f"(notebooks/{notebook.name})" in README, notebook.name
+def notebooks():
+    return [*(ROOT / "notebooks").glob("[0-9][0-9]*_*.ipynb"), *(ROOT / "notebooks" / "labs").glob("*.ipynb")]
+
+
+def test_every_chapter_and_lab_is_in_the_table():
+    for notebook in notebooks():
+        assert f"| {notebook.name.partition('_')[0]} | [" in PAGES["all_chapters"], notebook.name
+        assert f"(../{notebook.relative_to(ROOT)})" in PAGES["all_chapters"], notebook.name
+
+
+def test_the_core_path_has_its_pictures_and_minutes():
+    rows = dict(re.findall(r"^(\|.*\]\((notebooks/.*?\.ipynb)\).*)$", README, re.MULTILINE))
+    assert list(rows.values())[:2] == ["notebooks/00_first_lesson.ipynb", "notebooks/08_one_stream.ipynb"]
+    for row, path in rows.items():
+        minutes = json.loads((ROOT / path).read_text(encoding="utf-8"))["metadata"]["mmlearn"]["minutes"]
+        assert row.endswith(f"| {minutes:g} |"), path
+    heroes = [f"notebooks/heroes/{path.name}" for path in (ROOT / "notebooks" / "heroes").glob("*.png")]
+    assert [hero for hero in heroes if f'src="{hero}"' not in README] == []
+    labs = {path for path in rows.values() if "/labs/" in path}
+    assert labs == {str(path.relative_to(ROOT)) for path in notebooks() if path.parent.name == "labs"}
 
 
 def test_the_image_of_the_lesson_is_shown():
@@ -199,7 +262,9 @@ def test_every_archive_is_credited():
 
 def test_there_is_a_snippet_of_each_kind():
     snippets = "\n".join(PYTHON)
-    assert all(word in snippets for word in ("CLIP(", "info_nce(", "load_pretrained(", 'load("my_pictures"'))
+    assert all(
+        word in snippets for word in ("CLIP(", "info_nce(", "load_pretrained(", "load_zoo(", 'load("my_pictures"')
+    )
 
 
 @pytest.mark.parametrize("number", range(len(PYTHON)))
@@ -210,9 +275,9 @@ def test_python_snippets_run_and_print(number, desk, request):
 
 
 def test_commands_of_mmlearn_run_in_order(desk):
-    commands = [line for line in COMMANDS if line.startswith("mmlearn ")]
-    assert [line.split()[1] for line in commands] == ["data", "train", "evaluate"]
-    for line in commands:
+    shown = [line for line in COMMANDS if line.startswith("mmlearn ")]
+    assert [line.split()[1] for line in shown] == ["data", "train", "evaluate"]
+    for line in shown:
         said = run(re.sub(r"--steps \d+", "--steps 2", line).split(), desk)  # fewer steps, else as it stands
         assert said.strip()
     assert (desk / "runs/mine/model.safetensors").is_file()
@@ -220,3 +285,4 @@ def test_commands_of_mmlearn_run_in_order(desk):
     assert "R@1" in said or "recall" in said
     others = [line for line in COMMANDS if line and not line.startswith(("mmlearn ", "make "))]
     assert others == []  # nothing else is shown as runnable that is not run here
+    assert {line for text in PAGES.values() for line in commands(text)} <= set(shown)

@@ -35,7 +35,7 @@ def wheel(tmp_path_factory):
         (checkout / rubbish).touch()
     options = ("--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder))
     run(sys.executable, "-m", "pip", "wheel", str(checkout), *options, cwd=folder)
-    (built,) = folder.glob("mmlearn-*-py3-none-any.whl")
+    (built,) = folder.glob("mmlearn_lessons-*-py3-none-any.whl")
     return built
 
 

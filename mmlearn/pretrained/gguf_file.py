@@ -184,5 +184,7 @@ def _kinds() -> dict[int, tuple[str, int, int]]:
     try:
         from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
     except ImportError as error:
-        raise ValueError("A GGUF file is read with the package gguf: pip install 'mmlearn[gguf]'.") from error
+        raise ValueError(
+            "A GGUF file is read with the package gguf; in the clone of mmlearn: pip install -e '.[gguf]'."
+        ) from error
     return {kind.value: (kind.name, *GGML_QUANT_SIZES[kind]) for kind in GGMLQuantizationType}

@@ -140,5 +140,5 @@ def _summary_writer() -> type:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ValueError("TensorBoard is not installed: pip install 'mmlearn[scale]'.") from error
+        raise ValueError("TensorBoard is not installed; in the clone of mmlearn: pip install -e '.[scale]'.") from error
     return SummaryWriter

@@ -200,6 +200,13 @@ def test_a_chapter_counts_its_exercises_whether_or_not_they_are_in_parts():
         assert cells(page, name.partition("_")[0])[3] == counted
 
 
+def test_each_chapter_is_described_as_in_the_table_beside_the_notebooks():
+    about, known = pages.described(ROOT / "book" / "all_chapters.md"), pages.known_chapters()
+    assert set(about) == {chapter.number for chapter in known}
+    page = pages.chapters_page(known, {}, about)
+    assert cells(page, "08")[4] == about["08"] != ""
+
+
 def test_exercises_are_listed_with_difficulty_minutes_and_solution():
     from mmlearn.objectives import info_nce
 

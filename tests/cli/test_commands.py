@@ -7,9 +7,10 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from contextlib import nullcontext
-from importlib.metadata import metadata, version
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ import typer
 from PIL import Image
 from safetensors.torch import load_file
 
+from mmlearn import __version__ as mmlearn_version
 from mmlearn import cli, console, doctor, exercises, objectives, train_command
 from mmlearn.data import data_sets, load
 from mmlearn.data.fields import Image as Pixels
@@ -103,7 +105,7 @@ def test_shells_complete_what_is_typed(typed, offered, tmp_path):
 
 
 def test_version(works):
-    assert works("--version").out == f"{version('mmlearn')}\n"
+    assert works("--version").out == f"{mmlearn_version}\n"
 
 
 def test_systems(works, fails):
@@ -191,7 +193,7 @@ def test_data(mmlearn):
             assert f"{split} {len(load(row['name'], split)):,}" in row["pairs"]
 
 
-@pytest.mark.skipif(find_spec("easy_vqa") is None, reason="pip install 'mmlearn[vqa]'")
+@pytest.mark.skipif(find_spec("easy_vqa") is None, reason="pip install -e '.[vqa]'")
 def test_data_that_was_installed_apart(mmlearn, tmp_path):
     row = json.loads(mmlearn("data", "--json").out)[-1]
     assert row["pairs"] == "train 38,575, test 9,673"
@@ -206,7 +208,7 @@ def test_data_that_is_not_installed(mmlearn, monkeypatch):
     *others, row = json.loads(mmlearn("data", "--json").out)
     assert [other["name"] for other in others] == list(data_sets(apart=False))
     assert (row["name"], row["licence"], row["example"]) == ("easy-vqa", "MIT", None)
-    assert row["pairs"].endswith("pip install 'mmlearn[vqa]'.")
+    assert row["pairs"].endswith("pip install -e '.[vqa]'.")
     said = mmlearn("data")
     assert said.code == 0
     assert said.out.splitlines()[-1] == "  example  –"
@@ -548,10 +550,14 @@ def test_doctor(mmlearn):
 
 
 def test_doctor_knows_every_extra_and_how_to_get_it(mmlearn, monkeypatch):
-    extras = set(metadata("mmlearn").get_all("Provides-Extra")) - {"dev"}
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = set(project["optional-dependencies"]) - {"dev"}
     rows = {row["name"]: row for row in json.loads(mmlearn("doctor", "--json").out)}
     assert extras == set(doctor.EXTRAS) <= set(rows)
     for module, extra in (("easy_vqa", "vqa"), ("scipy", "notebooks")):
         monkeypatch.setattr(importlib.util, "find_spec", lambda name, absent=module: None if name == absent else name)
         rows = {row["name"]: row for row in json.loads(mmlearn("doctor", "--json").out)}
-        assert (rows[extra]["state"], rows[extra]["detail"]) == ("missing", f"pip install 'mmlearn[{extra}]'")
+        assert (rows[extra]["state"], rows[extra]["detail"]) == (
+            "missing",
+            f"in the clone: pip install -e '.[{extra}]'",
+        )

@@ -134,7 +134,11 @@ def test_a_training_that_cannot_be(fails, short, tmp_path, words, says):
 @pytest.mark.parametrize("command", [["data", "show"], ["train", "clip", "--output", "x", "--data"]])
 def test_data_that_is_not_installed(fails, monkeypatch, command):
     monkeypatch.setattr(easy_vqa, "find_spec", lambda name: None)
-    fails(*command, "easy-vqa", says="easy-vqa comes with its author's package: pip install 'mmlearn[vqa]'.")
+    fails(
+        *command,
+        "easy-vqa",
+        says="easy-vqa comes with its author's package; in the clone of mmlearn: pip install -e '.[vqa]'.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -159,7 +163,7 @@ def test_names_that_do_not_exist(fails, words, says):
     [
         (0, "there", "JupyterLab refuses to run as root; be another user, or allow it: jupyter lab --allow-root"),
         (1000, "there", "JupyterLab ended with exit code 1; above it says why."),
-        (0, None, "JupyterLab is not installed: pip install 'mmlearn[notebooks]'."),
+        (0, None, "JupyterLab is not installed; in the clone of mmlearn: pip install -e '.[notebooks]'."),
     ],
 )
 def test_a_jupyter_that_does_not_start(fails, notebooks, monkeypatch, user, module, says):

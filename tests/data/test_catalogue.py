@@ -21,14 +21,14 @@ def test_every_data_set_is_found_and_says_what_a_reader_must_know():
     assert tuple(data_sets(apart=False)) == NAMES[:-1]
     for name, make in data_sets().items():
         assert all((make.licence, make.disk, make.shows, make.splits)), name
-    assert "pip install 'mmlearn[vqa]'" in data_sets()["easy-vqa"].disk
+    assert "pip install -e '.[vqa]'" in data_sets()["easy-vqa"].disk
     assert data_sets()["emoji-openmoji"].licence == "CC-BY-SA-4.0"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_split_loads_and_no_other(name):
     if name == "easy-vqa" and find_spec("easy_vqa") is None:
-        pytest.skip("pip install 'mmlearn[vqa]'")
+        pytest.skip("pip install -e '.[vqa]'")
     size = max(32, getattr(data_sets()[name], "smallest", 0))
     for split in data_sets()[name].splits:
         data = load(name, split, **given_options(name, size=size))
@@ -112,7 +112,7 @@ def test_default_split_is_to_train_on():
 
 def test_what_is_not_installed_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(easy_vqa, "find_spec", lambda name: None)
-    refused(r"comes with its author's package: pip install 'mmlearn\[vqa\]'", load, "easy-vqa")
+    refused(r"comes with its author's package; in the clone of mmlearn: pip install -e '\.\[vqa\]'", load, "easy-vqa")
 
 
 def test_what_is_asked_for(tmp_path):

@@ -68,7 +68,7 @@ class EasyVQA(Dataset):
     """
 
     name, splits, licence, apart = "easy-vqa", SPLITS, "MIT", True
-    disk = "22 MB, installed apart: pip install 'mmlearn[vqa]'"
+    disk = "22 MB, installed apart, in the clone of mmlearn: pip install -e '.[vqa]'"
     shows = "5,000 pictures of one shape with 48,248 questions and their answers, of which the captions are made"
     kinds: ClassVar[tuple[str, ...]] = ("colour", "shape", "existence", "absence")
     target: ClassVar[str] = "answer"
@@ -78,7 +78,10 @@ class EasyVQA(Dataset):
             raise ValueError(f"easy-vqa has no split {split!r}; {suggest(split, SPLITS)}.")
         package = find_spec("easy_vqa")
         if package is None:
-            raise ValueError("The data set easy-vqa comes with its author's package: pip install 'mmlearn[vqa]'.")
+            raise ValueError(
+                "The data set easy-vqa comes with its author's package; "
+                "in the clone of mmlearn: pip install -e '.[vqa]'."
+            )
         folder = Path(next(iter(package.submodule_search_locations))) / "data"
         self.split, self.size, self.folder = split, size, folder / split / "images"
         try:

@@ -143,7 +143,9 @@ def expanded(pattern: str | Path | list[str]) -> list[str]:
     try:
         from webdataset.shardlists import expand_urls
     except ModuleNotFoundError as error:
-        raise ValueError("WebDataset shards need webdataset: pip install 'mmlearn[scale]'.") from error
+        raise ValueError(
+            "WebDataset shards need webdataset; in the clone of mmlearn: pip install -e '.[scale]'."
+        ) from error
     return [url for item in (pattern if isinstance(pattern, list) else [str(pattern)]) for url in expand_urls(item)]
 
 

@@ -72,7 +72,7 @@ class VLT5(UnifiedVocabulary):
     .. math:: v_j = \mathrm{RMSNorm}(W_f f_j + c_f) + \mathrm{RMSNorm}(W_b [b_j; |b_j|] + c_b) + E_\mathrm{region}(j) +
        E_\mathrm{image}
 
-    where |b| is the area of a box. The scores of words know the distance between them; those of regions know none.
+    where ``|b|`` is the area of a box. The scores of words know the distance between them; those of regions know none.
     ``mask`` and ``region_mask`` are True where a token or a region is real. Raises ``ValueError`` for tokens, boxes and
     more regions than have a token.
     Source: sections 3.1 and 3.2; official code, ``VisualEmbedding`` (``individual_vis_layer_norm``), ``JointEncoder``.

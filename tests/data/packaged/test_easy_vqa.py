@@ -83,7 +83,7 @@ def test_an_unknown_split_is_answered_with_the_published_ones(package):
 
 def test_without_the_package_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    refused(r"pip install 'mmlearn\[vqa\]'\.$", EasyVQA)
+    refused(r"pip install -e '\.\[vqa\]'\.$", EasyVQA)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_missing_image_is_named(package):
 
 # The published data.
 
-installed = pytest.mark.skipif(find_spec("easy_vqa") is None, reason="pip install 'mmlearn[vqa]'")
+installed = pytest.mark.skipif(find_spec("easy_vqa") is None, reason="pip install -e '.[vqa]'")
 
 
 @installed

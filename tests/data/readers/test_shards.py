@@ -137,7 +137,7 @@ def test_a_damaged_header_does_not_hide_what_follows(tmp_path):
 
 def test_without_webdataset_it_says_what_to_install(tmp_path, without):
     without("webdataset")
-    refused(r"pip install 'mmlearn\[scale\]'", Shards, write_tar(tmp_path / "x.tar", samples(1)))
+    refused(r"pip install -e '\.\[scale\]'", Shards, write_tar(tmp_path / "x.tar", samples(1)))
 
 
 def test_a_shard_that_is_a_link_out_of_its_folder_is_refused(tmp_path):

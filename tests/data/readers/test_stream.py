@@ -333,7 +333,7 @@ def test_batches_that_cannot_be(shards, monkeypatch, without):
         path.unlink()
     refused(r"has no shards of train, such as train-0001\.tar; name them so, or give a pattern", stream, shards)
     without("webdataset")
-    refused(r"pip install 'mmlearn\[scale\]'", ShardStream, str(shards / "0.tar"))
+    refused(r"pip install -e '\.\[scale\]'", ShardStream, str(shards / "0.tar"))
 
 
 # In training.
