@@ -439,6 +439,18 @@ SIZES = [
     ("multiway", "vlmo-large", {}, multiway(1024, 24, 3), "official vlmo/README.md: 562M, without codes"),
     ("multiway", "beit3-base", {}, beit3(768, 12), "official beit3/README.md: 276M"),
     ("multiway", "beit3-large", {}, beit3(1024, 24), "official beit3/README.md: 746M"),
+    *[
+        ("opt", size, {}, count, f"facebook/opt-{size}")
+        for size, count in (
+            ("125m", 125_239_296),
+            ("350m", 331_196_416),
+            ("1.3b", 1_315_758_080),
+            ("2.7b", 2_651_596_800),
+            ("6.7b", 6_658_473_984),
+            ("13b", 12_853_473_280),
+            ("30b", 29_974_540_288),
+        )
+    ],
     ("perceiver-io", "language", {}, perceiver_language(), "deepmind/language-perceiver, config.json"),
     ("perceiver-io", "fourier", {}, perceiver_fourier(), "deepmind/vision-perceiver-fourier; official perceiver.py"),
     (
@@ -482,6 +494,8 @@ SIZES = [
     ("t5", "v1.1-small", {}, 76_961_152, "google/t5-v1_1-small"),
     ("t5", "v1.1-base", {}, 247_577_856, "google/t5-v1_1-base"),
     ("t5", "v1.1-large", {}, 783_150_080, "google/t5-v1_1-large"),
+    ("t5", "flan-t5-xl", {}, 2_849_757_184, "google/flan-t5-xl"),
+    ("t5", "flan-t5-xxl", {}, 11_135_332_352, "google/flan-t5-xxl"),
     ("oscar", "base", {}, oscar(768, 12), "official oscar/modeling/modeling_bert.py; no count in the paper"),
     ("oscar", "large", {}, oscar(1024, 24), "as base"),
     *[
