@@ -15,7 +15,7 @@ def config(published: dict[str, Any], names: set[str]) -> LLaVAConfig:
     """Our configuration for a published ``config.json``."""
     whole = Settings(published, "config.json")
     image, text = whole.part("vision_config"), whole.part("text_config")
-    check_parts(image, "clip_vision_model", text)
+    check_parts(image, "clip_vision_model", text, ("gpt2",))
     whole.require("vision_feature_select_strategy", "default")
     layer = whole.values.get("vision_feature_layer", -2)
     depth = image.get("num_hidden_layers", 12)
@@ -33,12 +33,16 @@ def config(published: dict[str, Any], names: set[str]) -> LLaVAConfig:
     )
 
 
-def check_parts(image: Settings, tower: str, text: Settings) -> None:
-    """``ValueError`` where a part of a published model is none that is built here."""
-    for part, known in ((image, tower), (text, "gpt2")):
-        if part.values.get("model_type", known) != known or (part is text and "model_type" not in part.values):
-            got = part.values.get("model_type")
-            raise ValueError(f"{part.where} is of model_type {got!r}, and only {known!r} is built here.")
+def check_parts(image: Settings, tower: str, text: Settings, speaks: tuple[str, ...]) -> None:
+    """``ValueError`` where a part of a published model is none that is built here; a language model says its type."""
+    for part, known, got in (
+        (image, (tower,), image.values.get("model_type", tower)),
+        (text, speaks, text.values.get("model_type")),
+    ):
+        if got not in known:
+            raise ValueError(
+                f"{part.where} is of model_type {got!r}, and only {' or '.join(map(repr, known))} is built here."
+            )
 
 
 LANGUAGE_MODEL = gpt2.renames(r"^(?:model\.)?language_model\.(?:model\.|transformer\.)?", "language_model.")

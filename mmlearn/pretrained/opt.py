@@ -48,7 +48,7 @@ def renames(theirs: str = r"^(?:model\.)?decoder\.", ours: str = "") -> Renames:
         (rf"{theirs}final_layer_norm\.", f"{ours}norm."),
         (rf"{theirs}layers\.", f"{ours}transformer.blocks."),
         (r"\.self_attn_layer_norm", ".attention_norm"),
-        (r"\.final_layer_norm", ".mlp_norm"),  # of a block
+        (r"\.(\d+)\.final_layer_norm", r".\1.mlp_norm"),  # of a block
         (r"\.fc1\.", ".mlp.expand."),
         (r"\.fc2\.", ".mlp.contract."),
         *BLOCK,

@@ -237,7 +237,8 @@ def still(system: nn.Module) -> list[nn.Module]:
 
 
 def learn_alone(part: nn.Module, batch: Batch) -> None:
-    """Train a part on what it reads of a batch, and leave it as it was otherwise."""
+    """Train a part on what it reads of a batch, and leave it as it was otherwise. A T5 says again what it reads."""
+    batch = {"target": batch["tokens"], "target_mask": batch["mask"]} | batch
     part.requires_grad_(True)
     optimizer = torch.optim.AdamW(part.parameters(), lr=3e-3, weight_decay=0)
     for _ in range(120):

@@ -47,6 +47,12 @@ def q_former(width, depth, image_width):
     return 32 * width + depth * (linear(width, 4 * width) + linear(4 * width, width) + 2 * width) + depth // 2 * looking
 
 
+def query_former_alone():
+    """Queries and blocks with one MLP each, half of which look at the image, and a norm before all."""
+    looking = 2 * linear(768, 768) + 2 * linear(1408, 768) + 2 * 768
+    return 32 * 768 + blocks(768, 12) + 12 // 2 * looking + 2 * 768
+
+
 def uniter(width, depth):
     image = linear(2048, width) + linear(7, width) + 6 * width + 2048
     heads = linear(width, width) + 2 * width + 2048 + linear(width, width) + 2 * width + linear(width, 1601)
@@ -390,6 +396,21 @@ SIZES = [
         + language_head(768, 30_523),
         "official lavis/models/blip2_models/blip2_qformer.py; paper, section 3.1: 188M, and a ViT-g/14",
     ),
+    *[
+        (
+            system,
+            preset,
+            {},
+            985_952_256 + query_former_alone() + linear(768, width) + language_model,
+            f"Salesforce/blip2-{preset}: an EVA ViT-g/14, a Q-Former without its side for texts, and {preset}",
+        )
+        for system, preset, width, language_model in (
+            ("blip-2", "opt-2.7b", 2560, 2_651_596_800),  # together 3,744,679,936, as released
+            ("blip-2", "opt-6.7b", 4096, 6_658_473_984),
+            ("blip-2-t5", "flan-t5-xl", 2048, 2_849_757_184),
+            ("blip-2-t5", "flan-t5-xxl", 4096, 11_135_332_352),
+        )
+    ],
     ("flava", "full", {}, flava(), "facebook/flava-full without its codebook and the poolers that nothing reads"),
     ("coca", "base", {}, coca(768, 12), "paper, table 1: 86M for pictures and 297M for texts, without poolers"),
     ("coca", "large", {}, coca(1024, 24), "paper, table 1: 303M for pictures and 484M for texts, without poolers"),

@@ -16,11 +16,17 @@ from torch import Tensor, nn
 from mmlearn.generation.cache import DecodingStep, ScoreNext, continue_prompts
 from mmlearn.generation.decoding import greedy
 from mmlearn.models.text.gpt2 import GPT2, GPT2Config
+from mmlearn.models.text.opt import OPT, OPTConfig
 from mmlearn.objectives.generative import causal_language_modelling, response_language_modelling
 
 TINY_LANGUAGE = GPT2Config(**GPT2Config.PRESETS["tiny"])
 
 Shots = tuple[Float[Tensor, "b s 3 height width"], Int[Tensor, "b s t"], Bool[Tensor, "b s t"]]
+
+
+def language_model(config: GPT2Config) -> GPT2:
+    """The language model of this configuration: a GPT-2, or an OPT."""
+    return OPT(config) if isinstance(config, OPTConfig) else GPT2(config)
 
 
 class BridgeOutput(NamedTuple):
@@ -36,13 +42,11 @@ class Prefix(NamedTuple):
     num_positions: int | Int[Tensor, "b"]  # how many of the language model's positions they take
 
 
-class Bridge(nn.Module):
-    """A system with pretrained parts, such as a ``language_model``.
+class FrozenParts(nn.Module):
+    """A system with pretrained parts that may be frozen.
 
     A frozen part is in evaluation mode while the rest is trained, so that no dropout is applied in it.
     """
-
-    language_model: GPT2
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -54,6 +58,12 @@ class Bridge(nn.Module):
         for part in self.children():
             if trained := [parameter.requires_grad for parameter in part.parameters()]:
                 part.train(self.training and any(trained))
+
+
+class Bridge(FrozenParts):
+    """A system whose ``language_model`` goes on where a text ends, as GPT-2 and OPT do."""
+
+    language_model: GPT2
 
     def step_function(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> ScoreNext:
         """The function that decoding calls: it scores the next token of texts. ``shots`` as in :meth:`generate`."""
