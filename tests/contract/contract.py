@@ -434,7 +434,8 @@ def what_is_written_is_that_of_the_row_alone(name: str, folder: Path) -> None:
     system, takes = case.settled(), inspect.signature(case.recipe.system.generate).parameters
     given = {key: case.batch[key] for key in takes if key in case.batch}
     if "prompt" in takes:
-        given["prompt"] = case.batch["tokens"][:, 1:3]
+        words = case.batch["response"].any(0).int().argmax() if "response" in case.batch else 1  # behind image tokens
+        given["prompt"] = case.batch["tokens"][:, words : words + 2]
     for decode in (greedy, partial(beam_search, beams=3)):
         with torch.no_grad():
             written = system.generate(**given, decode=decode, max_length=9)

@@ -24,7 +24,8 @@ from mmlearn.generation.cache import DecodingStep, cached
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
 from mmlearn.layers.encoders import TINY_IMAGE
-from mmlearn.models.bridges.bridge import BridgeOutput, FrozenParts, text_loss
+from mmlearn.models.bridges.bridge import BridgeOutput, text_loss
+from mmlearn.models.bridges.projector import FrozenParts
 from mmlearn.models.bridges.q_former import TINY_QFORMER, QFormer, QFormerConfig
 from mmlearn.models.text.t5 import T5, T5Config
 from mmlearn.models.text.writing import source_texts

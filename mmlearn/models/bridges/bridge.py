@@ -6,15 +6,16 @@ did.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmlearn.generation.cache import DecodingStep, ScoreNext, continue_prompts
 from mmlearn.generation.decoding import greedy
+from mmlearn.models.bridges.projector import FrozenParts
 from mmlearn.models.text.gpt2 import GPT2, GPT2Config
 from mmlearn.models.text.opt import OPT, OPTConfig
 from mmlearn.objectives.generative import causal_language_modelling, response_language_modelling
@@ -40,24 +41,6 @@ class Prefix(NamedTuple):
     x: Float[Tensor, "b n d"]
     mask: Bool[Tensor, "b n"]
     num_positions: int | Int[Tensor, "b"]  # how many of the language model's positions they take
-
-
-class FrozenParts(nn.Module):
-    """A system with pretrained parts that may be frozen.
-
-    A frozen part is in evaluation mode while the rest is trained, so that no dropout is applied in it.
-    """
-
-    def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        self.freeze_modes()
-        return self
-
-    def freeze_modes(self) -> None:
-        """Put each part into training or evaluation mode: stages of training decide which parts are frozen."""
-        for part in self.children():
-            if trained := [parameter.requires_grad for parameter in part.parameters()]:
-                part.train(self.training and any(trained))
 
 
 class Bridge(FrozenParts):
