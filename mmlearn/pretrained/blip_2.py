@@ -56,11 +56,6 @@ def build(config: Config) -> BLIP2 | BLIP2T5:
     return BLIP2T5(config) if isinstance(config, BLIP2T5Config) else BLIP2(config)
 
 
-def ignored(names: set[str]) -> tuple[str, ...]:
-    """What follows from other tensors. A T5 may have a language head of its own; of others it is the token table."""
-    return (r"\.position_ids$", *(t5.IGNORED if "language_model.shared.weight" in names else gpt2.IGNORED))
-
-
 FAMILY = Family(
     build=build,
     config=config,
@@ -88,6 +83,7 @@ FAMILY = Family(
         (r"\.output_query\.LayerNorm", ".mlp_norm"),
     ),
     packed=gpt2.PACKED,  # queries, keys and values of both encoders
-    ignored=ignored,
+    ignored=(r"\.position_ids$", gpt2.CAUSAL_MASKS, r"^language_model\.(en|de)coder\.embed_tokens\.", t5.UNREAD),
     transposed=gpt2.TRANSPOSED,
+    tied={"language_model.language_head.weight": "language_model.embedding.tokens.weight"},  # a T5 has its own
 )

@@ -146,7 +146,8 @@ def published_folder(path_or_hub_id: str | Path) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=["config.json", "tokenizer.json", "*.safetensors*"]))
+        patterns = ["*config.json", "tokenizer.json", "chat_template.*", "*.safetensors*"]
+        return Path(snapshot_download(hub_id, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise FileNotFoundError(
             f"{hub_id!r} is no folder here, and the hub did not give it ({type(error).__name__}). Check the name and "

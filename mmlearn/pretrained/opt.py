@@ -55,4 +55,6 @@ def renames(theirs: str = r"^(?:model\.)?decoder\.", ours: str = "") -> Renames:
     )
 
 
-FAMILY = Family(build=OPT, config=config, renames=renames(), packed={}, ignored=(r"(^|\.)lm_head\.weight$",))
+TIED = {"lm_head.weight": "embedding.tokens.weight"}
+
+FAMILY = Family(build=OPT, config=config, renames=renames(), packed={}, ignored=(), tied=TIED)

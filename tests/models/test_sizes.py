@@ -588,6 +588,17 @@ SIZES = [
         vl_bert(768, 12),
         "official cfgs/pretrain/base_prec_4x16G_fp32.yaml; no count in the paper",
     ),
+    *[
+        ("vlm", preset, {}, count, name)
+        for preset, count, name in (
+            ("LLaVA-1.5-7B", 7_063_427_072, "llava-hf/llava-1.5-7b-hf"),
+            ("LLaVA-1.5-13B", 13_351_494_656, "llava-hf/llava-1.5-13b-hf, config.json"),
+            ("Idefics3-8B", 8_462_086_384, "HuggingFaceM4/Idefics3-8B-Llama3, config.json"),
+            ("SmolVLM-256M", 256_484_928, "HuggingFaceTB/SmolVLM-256M-Instruct"),
+            ("SmolVLM-500M", 507_482_304, "HuggingFaceTB/SmolVLM-500M-Instruct"),
+            ("SmolVLM-2.2B", 2_246_272_880, "HuggingFaceTB/SmolVLM-Instruct"),
+        )
+    ],
     ("vl-bert", "large", {}, vl_bert(1024, 24), "official cfgs/pretrain/large_prec_4x16G_fp16.yaml"),
     ("virtex", "R50-L1-H512", {}, virtex(512), "official virtex/modules/textual_heads.py; the paper has no count"),
     ("virtex", "R50-L1-H1024", {}, virtex(1024), "as H512"),

@@ -187,6 +187,7 @@ DATA2VEC_AUDIO = dict(conv_pos_kernel_size=3, num_conv_pos_embeddings=2)
 DATA2VEC_AUDIO |= {name: value for name, value in SPEECH.items() if name != "num_conv_pos_embeddings"}
 PERCEIVER = dict(num_latents=5, d_latents=16, d_model=24, num_self_attends_per_block=1, vocab_size=30)
 PERCEIVER |= dict(max_position_embeddings=6, num_cross_attention_heads=2, num_self_attention_heads=4)
+VLM = dict(vision_config=IMAGE, text_config=dict(model_type="llama", **LLAMA), image_token_id=29)
 FLAVA = dict(
     image_config=dict(vocab_size=11, **IMAGE),
     text_config=TEXT,

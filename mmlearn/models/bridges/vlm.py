@@ -29,12 +29,12 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.generation.cache import DecodingStep, continue_prompts, pad_left
+from mmlearn.generation.cache import DecodingStep, pad_left
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import ImageEncoder
 from mmlearn.models.bridges.projector import FrozenParts, Projector
 from mmlearn.models.bridges.vlm_config import VLMConfig
-from mmlearn.models.text.llama import Llama, real_positions
+from mmlearn.models.text.llama import Llama
 from mmlearn.objectives.generative import response_language_modelling
 
 
@@ -170,22 +170,21 @@ class VLM(FrozenParts):
         A ``prompt`` without image tokens comes after the images. Shorter ones are padded at their left, where
         ``prompt_mask`` is False. Errors as of :meth:`forward`.
         """
-        model = self.language_model
         images = self.encode_image(image)  # (b, n, d)
         given = torch.zeros(len(images), 0, dtype=torch.long, device=images.device) if prompt is None else prompt
         prompt, prompt_mask = given, torch.ones_like(given, dtype=torch.bool) if prompt_mask is None else prompt_mask
         if not (prompt == self.image_token).any() and images.shape[1]:
             before = prompt.new_full((images.shape[1],), self.image_token)
             rows = [torch.cat([before, row[real]]) for row, real in zip(prompt, prompt_mask)]
-            prompt, prompt_mask = (part.to(prompt.device) for part in pad_left(rows, model.config.pad_token))
+            prompt, prompt_mask = (
+                part.to(prompt.device) for part in pad_left(rows, self.language_model.config.pad_token)
+            )
         self.find_images(images, prompt, prompt_mask, None)
 
-        def read(step: DecodingStep) -> Float[Tensor, "n v"]:
+        def embed(step: DecodingStep) -> Float[Tensor, "n t d"]:
             is_image = (step.tokens == self.image_token) & step.new
-            x = self.embed(step.context(images), step.tokens, is_image)  # images in the first step alone
-            return model.logits(model.read(x, step.key_mask, real_positions(step.mask))[:, -1])
+            return self.embed(step.context(images), step.tokens, is_image)  # images in the first step alone
 
-        ids = dict(end_token=model.config.end_token, pad_token=model.config.pad_token)
         longest = max_length + prompt.shape[1] - given.shape[1]  # what was put in is not counted
-        written = continue_prompts(model, read, model.config.start_token, prompt, prompt_mask, decode, longest, **ids)
+        written = self.language_model.write(embed, prompt, decode, prompt_mask, longest)
         return torch.cat([given, written[:, prompt.shape[1] :]], dim=1)
