@@ -1,4 +1,4 @@
-"""``mmlearn generate`` with published checkpoints: what is read is what Transformers reads, and what is missing is told."""
+"""``mmlearn generate`` with published checkpoints: it reads what Transformers reads, and says what is missing."""
 
 import json
 import shutil
@@ -120,7 +120,7 @@ def test_blip_2_with_an_opt(tmp_path, images, works):
 @pytest.mark.parametrize(
     ("file", "content", "says"),
     [
-        ("chat_template.jinja", None, "has no chat template, which says where in a text the image and the prompt stand"),
+        ("chat_template.jinja", None, "has no chat template, which says where in a text the image and the prompt"),
         ("tokenizer.json", None, "has no tokenizer.json: put it beside the weights"),
         ("preprocessor_config.json", None, "does not say how images are normalised"),
         ("preprocessor_config.json", "{}", "does not say how images are normalised"),

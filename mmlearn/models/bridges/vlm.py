@@ -101,7 +101,7 @@ class VLM(FrozenParts):
         elif self.config.shuffle > 1:
             x = pixel_shuffle(x, image.shape[-2] // self.config.image_encoder.patch_size, self.config.shuffle)
         x = self.projector(x)  # (b s, k, d), or (b s, 1, k d) of pooled patches
-        return x.reshape(len(image), -1, self.config.language_model.width)  # (b, n, d); also of no image
+        return rearrange(x, "(b s) k (more d) -> b (s k more) d", b=len(image), more=max(self.config.pooled_tokens, 1))
 
     def embed(
         self, images: Float[Tensor, "b n d"], tokens: Int[Tensor, "b t"], is_image: Bool[Tensor, "b t"]
@@ -110,7 +110,7 @@ class VLM(FrozenParts):
         words, n = self.language_model.embed(tokens), images.shape[1]  # (b, t, d)
         if not n:  # there is no image, or its keys are in the cache
             return words
-        count = is_image.cumsum(1)  # (b, t): the how manieth image token this is
+        count = is_image.cumsum(1)  # (b, t): image tokens up to here
         row = torch.arange(len(tokens), device=tokens.device)[:, None]  # (b, 1)
         chosen = images[row, (count - 1).clamp(0, n - 1)]  # (b, t, d)
         return torch.where((is_image & (count <= n))[..., None], chosen, words)
@@ -176,9 +176,8 @@ class VLM(FrozenParts):
         if not (prompt == self.image_token).any() and images.shape[1]:
             before = prompt.new_full((images.shape[1],), self.image_token)
             rows = [torch.cat([before, row[real]]) for row, real in zip(prompt, prompt_mask)]
-            prompt, prompt_mask = (
-                part.to(prompt.device) for part in pad_left(rows, self.language_model.config.pad_token)
-            )
+            padded = pad_left(rows, self.language_model.config.pad_token)
+            prompt, prompt_mask = (part.to(prompt.device) for part in padded)
         self.find_images(images, prompt, prompt_mask, None)
 
         def embed(step: DecodingStep) -> Float[Tensor, "n t d"]:

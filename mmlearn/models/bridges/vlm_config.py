@@ -71,10 +71,9 @@ class VLMConfig(Config):
         """``ValueError`` for a configuration that no model can be built from."""
         tower, language, s = self.image_encoder, self.language_model, self.shuffle
         sides = (tower.image_size,) * 2 if isinstance(tower.image_size, int) else tower.image_size
-        if any(side // tower.patch_size % s for side in sides):
-            raise ValueError(
-                f"shuffle {s} divides no {' × '.join(str(side // tower.patch_size) for side in sides)} patches."
-            )
+        if s < 1 or any(side // tower.patch_size % s for side in sides):
+            grid = " × ".join(str(side // tower.patch_size) for side in sides)
+            raise ValueError(f"{grid} patches cannot be shuffled by {s}: take a divisor.")
         if self.skipped_blocks is not None and self.skipped_blocks > tower.depth:
             raise ValueError(f"Of {tower.depth} blocks {self.skipped_blocks} cannot be skipped.")
         if self.image_token is not None and self.image_token >= language.vocab_size:

@@ -168,7 +168,8 @@ def test_more_tokens_than_the_context():
 
 
 def test_configurations_that_cannot_be_built():
-    refused("4 × 4 patches cannot be shuffled by 3: take a divisor", tiny, shuffle=3)
+    for shuffle in (3, 0):
+        refused(f"4 × 4 patches cannot be shuffled by {shuffle}: take a divisor", tiny, shuffle=shuffle)
     refused("Of 3 blocks 4 cannot be skipped", tiny, skipped_blocks=4)
     refused("image_token 512 is none of the 512 tokens", tiny, image_token=512)
     refused("projector_layers is 1 or 2, not 3", tiny, projector_layers=3)
