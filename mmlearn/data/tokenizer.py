@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Int
@@ -249,7 +249,7 @@ class PublishedTokenizer(Tokenizer):
             unfinished.write_text(json.dumps({name: getattr(self, name) for name in names}), encoding="utf-8")
 
     @classmethod
-    def read(cls, folder: str | Path, **settings: int) -> "PublishedTokenizer":
+    def read(cls, folder: str | Path, **settings: int) -> Self:
         """The ``tokenizer.json`` of this folder; ``settings`` are the other arguments. ``ValueError`` for another."""
         path = Path(folder) / "tokenizer.json"
         values = _read(path)

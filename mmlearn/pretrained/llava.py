@@ -1,6 +1,7 @@
 """Published LLaVA-1.5 checkpoints, such as llava-hf/llava-1.5-7b-hf, whose language model is a Llama; and the same
 layout with a GPT-2, as chapter 22 has it. The numbers are defaults of that format."""
 
+import re
 from typing import Any
 
 from mmlearn.layers import Config
@@ -59,13 +60,14 @@ LANGUAGE_MODEL = gpt2.renames(PART, "language_model.")
 
 
 def renames(names: set[str]) -> Renames:
-    """Our names; those of the language model are a GPT-2's, which has its word tokens in ``wte``, or a Llama's."""
+    """Our names; those of the language model are a GPT-2's, which calls its blocks ``h``, or a Llama's."""
+    of_gpt2 = any(re.search(r"(^|\.)h\.\d", name) for name in names)
     return (
         (r"^(model\.)?vision_tower\.(vision_model\.)?", "vision_model."),
         (r"^(model\.)?multi_modal_projector\.linear_1", "projector.first"),
         (r"^(model\.)?multi_modal_projector\.linear_2", "projector.second"),
         (r"^language_model\.lm_head\.", "lm_head."),  # as older files call it
-        *(LANGUAGE_MODEL if any(".wte." in name for name in names) else llama.renames(PART, "language_model.")),
+        *(LANGUAGE_MODEL if of_gpt2 else llama.renames(PART, "language_model.")),
         *clip.FAMILY.renames,
     )
 

@@ -238,9 +238,9 @@ def rename(
 def _drop_twins(tied: dict[str, str], tensors: dict[str, tuple[str, Tensor]], model: nn.Module, folder: Path) -> None:
     """Leave out what is another of the tensors once more. ``ValueError`` where it is not."""
     for name, twin in tied.items():
-        if name in tensors and name not in model.state_dict():
+        if name in tensors and twin in tensors and name not in model.state_dict():
             published, tensor = tensors.pop(name)
-            if twin not in tensors or not torch.equal(tensor, tensors[twin][1]):
+            if not torch.equal(tensor, tensors[twin][1]):
                 raise ValueError(
                     f"{folder} contradicts itself: by tie_word_embeddings in config.json {published} is the token "
                     "table once more, and it is another."

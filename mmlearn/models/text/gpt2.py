@@ -64,9 +64,9 @@ class GPT2(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = TextEmbedding(config.vocab_size, config.width, config.max_length)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout: nn.Module = nn.Dropout(config.dropout)
         self.transformer = Transformer(config)
-        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
+        self.norm: nn.Module = nn.LayerNorm(config.width, eps=config.norm_epsilon)
 
     def forward(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> GPT2Output:
         x = self.states(tokens, mask)  # (b, t, d)
