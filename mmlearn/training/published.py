@@ -76,7 +76,8 @@ def read_tokenizer(folder: Path, system: nn.Module) -> PublishedTokenizer:
     if not (folder / "tokenizer.json").is_file():
         raise ValueError(f"{folder} has no tokenizer.json: put it beside the weights.")
     language = getattr(system, "language_model", system)
-    config, image_token, template = language.config, getattr(system, "image_token", None), chat_template(folder)
+    config, image_token = language.config, getattr(system, "image_token", None)
+    template = chat_template(folder) if hasattr(config, "more_end_tokens") else None  # a Llama may end a turn
     special = dict(end_token=config.end_token, pad_token=config.pad_token)
     start = getattr(config, "start_token", config.pad_token)  # an encoder-decoder begins with padding
     if image_token is not None and template is None:
@@ -110,6 +111,8 @@ def chat_template(folder: Path) -> str | None:
         return file.read_text(encoding="utf-8")
     for name in ("chat_template.json", "processor_config.json", "tokenizer_config.json"):
         if (file := folder / name).is_file() and (found := read_json(file).get("chat_template")) is not None:
+            if isinstance(found, list):  # several, by their names
+                found = next((one.get("template") for one in found if one.get("name") == "default"), found)
             if not isinstance(found, str):
                 raise ValueError(f"chat_template in {file} should be one text, not a {type(found).__name__}.")
             return found
@@ -141,14 +144,12 @@ class ChatTokenizer(PublishedTokenizer):
             if token.special and token.content in text:
                 raise ValueError(f"The prompt holds {token.content}, which is no word for this model: leave it out.")
         content: Any = [{"type": "image"}, {"type": "text", "text": text}] if self.image else text
-        names = {f"{name}_token": self.engine.id_to_token(getattr(self, f"{name}_token")) for name in ("end", "pad")}
         said = render(
             self.template,
             messages=[{"role": "user", "content": content}],
             add_generation_prompt=True,
             bos_token="" if self.first is None else self.engine.id_to_token(self.first),
-            eos_token=names["end_token"],
-            pad_token=names["pad_token"],
+            eos_token=self.engine.id_to_token(self.end_token),
         )
         if self.image:
             said = said.replace(self.image, self.framed, 1)
@@ -176,7 +177,7 @@ def render(template: str, **values: Any) -> str:
             raise SecurityError(f"a loop of {len(found)} rounds is too long")
         return found
 
-    def refuse(message: str) -> None:
+    def refuse(message: str) -> None:  # templates say so what they do not take
         raise TemplateError(message)
 
     if len(template) > TEMPLATE_LETTERS:

@@ -140,8 +140,8 @@ def test_a_template_elsewhere(smolvlm, tmp_path):
     (folder / "chat_template.jinja").unlink()
     write_json(folder / "tokenizer_config.json", dict(chat_template=TEMPLATE))
     assert load_published(folder).tokenizer.prompt("a red").tolist() == expected
-    write_json(folder / "chat_template.json", dict(chat_template=[TEMPLATE]))
-    refused("chat_template in .* should be one text, not a list", load_published, folder)
+    write_json(folder / "chat_template.json", dict(chat_template=3))
+    refused("chat_template in .* should be one text, not a int", load_published, folder)
 
 
 def test_prompts_that_cannot_be(smolvlm, images):

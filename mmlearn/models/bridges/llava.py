@@ -61,14 +61,7 @@ class LLaVA(PrefixBridge):
         self.image_encoder = ImageEncoder(config.image_encoder).requires_grad_(False)
         self.language_model = language_model(config.language_model)
         width = config.language_model.width
-        self.projector = Projector(
-            config.image_encoder.width,
-            width,
-            width,
-            layers=config.projector_layers,
-            activation=config.projector_activation,
-            bias=config.projector_bias,
-        )
+        self.projector = Projector(config, config.image_encoder.width, width, width)
 
     def patches(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p image_width"]:
         """States of the patches before the last ``skipped_blocks``."""

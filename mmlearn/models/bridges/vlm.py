@@ -73,14 +73,7 @@ class VLM(FrozenParts):
         self.image_token = last if config.image_token is None else config.image_token
         d, inputs = config.language_model.width, config.image_encoder.width * config.shuffle**2
         self.image_encoder = (image_encoder or ImageEncoder(config.image_encoder)).requires_grad_(False)
-        self.projector = Projector(
-            inputs,
-            d,
-            d * max(config.pooled_tokens, 1),
-            layers=config.projector_layers,
-            activation=config.projector_activation,
-            bias=config.projector_bias,
-        )
+        self.projector = Projector(config, inputs, d, d * max(config.pooled_tokens, 1))
         self.language_model = language_model or Llama(config.language_model)
 
     def patches(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p image_width"]:
