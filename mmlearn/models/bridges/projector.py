@@ -29,8 +29,9 @@ class FrozenParts(nn.Module):
 class Projector(nn.Module):
     r"""A matrix, :math:`W x + b`, or two, :math:`W_2\, \phi(W_1 x + b_1) + b_2`, the first of them to ``width``.
 
-    ``config`` has ``projector_layers``, ``projector_activation`` and ``projector_bias``. ``ValueError`` for other than one or two layers, and for an unknown activation. Source: Liu et al. 2023 (LLaVA),
-    section 4.1, equation 1, for one; Liu et al. 2024 (LLaVA-1.5), section 3.3, for two.
+    ``config`` has ``projector_layers``, ``projector_activation`` and ``projector_bias``. ``ValueError`` for other than
+    one or two layers, and for an unknown activation. Source: Liu et al. 2023 (LLaVA), section 4.1, equation 1, for one;
+    Liu et al. 2024 (LLaVA-1.5), section 3.3, for two.
     """
 
     def __init__(self, config: Any, inputs: int, width: int, outputs: int):
