@@ -400,7 +400,7 @@ SIZES = [
         (
             system,
             preset,
-            {},
+            dict(objectives=("lm",)) if system == "blip-2" else {},
             985_952_256 + query_former_alone() + linear(768, width) + language_model,
             f"Salesforce/blip2-{preset}: an EVA ViT-g/14, a Q-Former without its side for texts, and {preset}",
         )

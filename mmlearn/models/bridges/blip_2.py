@@ -68,8 +68,8 @@ class BLIP2Config(Config):
         | dict(embedding_width=64, prefix_positions=False),
         "pretrain": dict(objectives=("itc", "itm", "itg")),  # the first stage, without a language model
         "gpt2": dict(),
-        "opt-2.7b": dict(objectives=("lm",), language_model=OPTConfig(**OPTConfig.PRESETS["2.7b"])),
-        "opt-6.7b": dict(objectives=("lm",), language_model=OPTConfig(**OPTConfig.PRESETS["6.7b"])),
+        "opt-2.7b": dict(language_model=OPTConfig(**OPTConfig.PRESETS["2.7b"])),
+        "opt-6.7b": dict(language_model=OPTConfig(**OPTConfig.PRESETS["6.7b"])),
     }
 
 
