@@ -28,7 +28,8 @@ class Config:
         """The configuration of this published name, or ``"tiny"`` for two CPU cores. ``ValueError`` if unknown."""
         if name not in cls.PRESETS:
             raise ValueError(f"{cls.__name__} has no preset {name!r}; {suggest(name, cls.PRESETS)}.")
-        return cls(**cls.PRESETS[name])
+        values = cls.PRESETS[name]
+        return cls.from_dict(values) if any(isinstance(value, dict) for value in values.values()) else cls(**values)
 
     @classmethod
     def tiny(cls) -> Self:
@@ -107,7 +108,7 @@ def _parts(cls: type[Config]) -> dict[str, Any]:
 
 
 def _kind(values: dict[str, Any], hint: type[Config], default: type[Config]) -> type[Config]:
-    """The configuration that ``values`` are of. ``ValueError`` for a kind that cannot stand here."""
+    """The configuration that ``values`` are of. ``ValueError`` for a kind that cannot stand here or is not imported."""
     known, name = {each.__name__: each for each in _kinds(hint)}, values.get("kind", default.__name__)
     if not isinstance(name, str) or name not in known:
         raise ValueError(f"There is no kind {name!r:.60} of {hint.__name__}; {suggest(str(name), known)}.")

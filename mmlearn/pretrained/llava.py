@@ -6,8 +6,7 @@ from typing import Any
 
 from mmlearn.layers import Config
 from mmlearn.models.bridges.llava import LLaVA, LLaVAConfig
-from mmlearn.models.bridges.vlm import VLM
-from mmlearn.models.bridges.vlm_config import VLMConfig
+from mmlearn.models.bridges.vlm import VLM, VLMConfig
 from mmlearn.pretrained import clip, gpt2, llama
 from mmlearn.pretrained.loading import Family, Renames
 from mmlearn.pretrained.settings import ACTIVATIONS, Settings

@@ -5,8 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from mmlearn.layers import ImageEncoderConfig
-from mmlearn.models.bridges.vlm import VLM
-from mmlearn.models.bridges.vlm_config import VLMConfig
+from mmlearn.models.bridges.vlm import VLM, VLMConfig
 from mmlearn.pretrained import llama
 from mmlearn.pretrained.clip import BLOCK
 from mmlearn.pretrained.llava import check_parts

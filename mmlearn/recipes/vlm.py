@@ -1,8 +1,7 @@
 """The recipe of a vision–language model: what it reads, what it learns, and how that is measured."""
 
 from mmlearn.data.fields import Image, ImageDialogues
-from mmlearn.models.bridges.vlm import VLM
-from mmlearn.models.bridges.vlm_config import VLMConfig
+from mmlearn.models.bridges.vlm import VLM, VLMConfig
 from mmlearn.recipes import LM, REPLY, OptimizerStep, Recipe, Stage
 
 RECIPE = Recipe(

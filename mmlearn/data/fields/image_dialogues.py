@@ -25,6 +25,7 @@ class ImageDialogues(Dialogues):
     image_tokens: int = 0
 
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
+        """As of :class:`Dialogues`, with the number of image tokens."""
         config = resize(config, {"image_size": int(data[0].image.shape[-1])})
         found, count, most = super().fitted(data, config, seed), config.num_image_tokens, size(config, "max_length")
         if (needed := found.tokenizer.max_length + count) > most:
@@ -52,7 +53,9 @@ class ImageDialogues(Dialogues):
         }
 
     def save(self, folder: Path) -> dict[str, Any]:
+        """As of :class:`Dialogues`, with the number of image tokens."""
         return super().save(folder) | {"image_tokens": self.image_tokens}
 
     def load(self, folder: Path, values: dict[str, Any]) -> Self:
+        """The inverse of :meth:`save`."""
         return replace(super().load(folder, values), image_tokens=int(values["image_tokens"]))

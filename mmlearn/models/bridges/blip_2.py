@@ -32,10 +32,8 @@ from mmlearn.models.bridges.bridge import (
     TINY_LANGUAGE,
     BridgeOutput,
     GPT2Config,
-    OPTConfig,
     PrefixBridge,
     check_special_tokens,
-    language_model,
     text_loss,
 )
 from mmlearn.models.bridges.q_former import TINY_QFORMER, QFormer, QFormerConfig, TextSide
@@ -68,8 +66,8 @@ class BLIP2Config(Config):
         | dict(embedding_width=64, prefix_positions=False),
         "pretrain": dict(objectives=("itc", "itm", "itg")),  # the first stage, without a language model
         "gpt2": dict(),
-        "opt-2.7b": dict(language_model=OPTConfig(**OPTConfig.PRESETS["2.7b"])),
-        "opt-6.7b": dict(language_model=OPTConfig(**OPTConfig.PRESETS["6.7b"])),
+        "opt-2.7b": dict(language_model=dict(kind="OPTConfig", width=2560, depth=32, num_heads=32)),
+        "opt-6.7b": dict(language_model=dict(kind="OPTConfig", width=4096, depth=32, num_heads=32)),
     }
 
 
@@ -129,7 +127,7 @@ class BLIP2(PrefixBridge):
         if "lm" in wanted:
             check_special_tokens(config)
             self.language_projection = nn.Linear(former.width, config.language_model.width)
-            self.language_model = language_model(config.language_model).requires_grad_(False)
+            self.language_model = config.language_model.build().requires_grad_(False)
 
     def _require(self, objective: str) -> None:
         if objective not in self.config.objectives:

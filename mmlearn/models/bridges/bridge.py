@@ -17,17 +17,11 @@ from mmlearn.generation.cache import DecodingStep, ScoreNext, continue_prompts
 from mmlearn.generation.decoding import greedy
 from mmlearn.models.bridges.projector import FrozenParts
 from mmlearn.models.text.gpt2 import GPT2, GPT2Config
-from mmlearn.models.text.opt import OPT, OPTConfig
 from mmlearn.objectives.generative import causal_language_modelling, response_language_modelling
 
 TINY_LANGUAGE = GPT2Config(**GPT2Config.PRESETS["tiny"])
 
 Shots = tuple[Float[Tensor, "b s 3 height width"], Int[Tensor, "b s t"], Bool[Tensor, "b s t"]]
-
-
-def language_model(config: GPT2Config) -> GPT2:
-    """The language model of this configuration: a GPT-2, or an OPT."""
-    return OPT(config) if isinstance(config, OPTConfig) else GPT2(config)
 
 
 class BridgeOutput(NamedTuple):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
 from mmlearn.layers.encoders import TINY_IMAGE
-from mmlearn.models.bridges.bridge import TINY_LANGUAGE, GPT2Config, PrefixBridge, check_special_tokens, language_model
+from mmlearn.models.bridges.bridge import TINY_LANGUAGE, GPT2Config, PrefixBridge, check_special_tokens
 from mmlearn.models.bridges.projector import Projector
 
 
@@ -59,7 +59,7 @@ class LLaVA(PrefixBridge):
         check_special_tokens(config)
         self.config = config
         self.image_encoder = ImageEncoder(config.image_encoder).requires_grad_(False)
-        self.language_model = language_model(config.language_model)
+        self.language_model = config.language_model.build()
         width = config.language_model.width
         self.projector = Projector(config, config.image_encoder.width, width, width)
 

@@ -1,8 +1,8 @@
 """A vision–language model as they are built today: an image tower, a projector, and a Llama that reads both.
 
 An image becomes k embeddings, as long as those of words. In the text stands a special token k times, the *image token*,
-and each of these gives way to one embedding. Then the language model reads on as if all were words. That is the whole
-idea; LLaVA-1.5, Idefics3, SmolVLM and nanoVLM differ in how patches become k embeddings:
+and each of these gives way to one embedding. Then the language model reads on as if all were words. That is the idea.
+LLaVA-1.5, Idefics3, SmolVLM and nanoVLM differ in how patches become k embeddings:
 
 =================  ======================================  =======================  =====
 model              patches of the tower                    projector                k
@@ -13,15 +13,15 @@ a small one        their mean                              two layers, k outputs
 =================  ======================================  =======================  =====
 
 Papers: Liu et al. 2024, "Improved Baselines with Visual Instruction Tuning" (LLaVA-1.5); Laurençon et al. 2024,
-"Building and better understanding vision-language models: insights and future directions" (Idefics3); Marafioti et al.
-2025, "SmolVLM: Redefining small and efficient multimodal models". Official code:
+"Building and better understanding vision-language models" (Idefics3); Marafioti et al. 2025, "SmolVLM". Official code:
 https://github.com/haotian-liu/LLaVA, https://github.com/huggingface/smollm, https://github.com/huggingface/nanoVLM.
 
-Deviations: an image is seen once, as a whole; Idefics3 and SmolVLM also cut large ones into tiles, which here are
-further images. All images are of one size. The tower never learns, as in LLaVA-1.5. ``tiny`` is ours.
+Deviations: no image is cut into tiles, as Idefics3 and SmolVLM do; a tile is a further image. All are of one size. The
+tower never learns, as in LLaVA-1.5. ``tiny`` is ours.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -31,11 +31,36 @@ from torch import Tensor, nn
 
 from mmlearn.generation.cache import DecodingStep, pad_left
 from mmlearn.generation.decoding import greedy
-from mmlearn.layers import ImageEncoder
+from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
+from mmlearn.layers.encoders import TINY_IMAGE
 from mmlearn.models.bridges.projector import FrozenParts, Projector
-from mmlearn.models.bridges.vlm_config import VLMConfig
-from mmlearn.models.text.llama import Llama
+from mmlearn.models.bridges.vlm_sizes import PUBLISHED, SIGLIP_B, check_sizes
+from mmlearn.models.text.llama import Llama, LlamaConfig
 from mmlearn.objectives.generative import response_language_modelling
+
+Images = Float[Tensor, "b 3 height width"] | Float[Tensor, "b s 3 height width"]  # one of each row, or s
+
+
+@dataclass(frozen=True)
+class VLMConfig(Config):
+    image_encoder: ImageEncoderConfig = SIGLIP_B
+    language_model: LlamaConfig = LlamaConfig(**LlamaConfig.PRESETS["SmolLM2-135M"])
+    image_token: int | None = None  # gives way to an embedding of an image; None: the last of the vocabulary
+    skipped_blocks: int | None = None  # last blocks of the tower that are left out, and its norm; None: neither is
+    shuffle: int = 1  # s: so many rows and columns of patches become one embedding
+    pooled_tokens: int = 0  # k embeddings of the mean of all patches, instead; 0: patches stay apart
+    projector_layers: int = 2
+    projector_activation: str = "gelu"
+    projector_bias: bool = True
+
+    PRESETS = {"tiny": dict(image_encoder=TINY_IMAGE, language_model=LlamaConfig.tiny(), shuffle=2), **PUBLISHED}
+
+    @property
+    def num_image_tokens(self) -> int:
+        """k: how many tokens of a text an image takes."""
+        size, patch = self.image_encoder.image_size, self.image_encoder.patch_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return self.pooled_tokens or (height // patch // self.shuffle) * (width // patch // self.shuffle)
 
 
 class VLMOutput(NamedTuple):
@@ -60,20 +85,18 @@ class VLM(FrozenParts):
        E[x_i] & \text{otherwise} \end{cases} \qquad p(x_{i+1} \mid I, x_{\le i}) = \mathrm{Llama}(e_1, \dots, e_i)
 
     where c(i) counts the image tokens up to i. ``image_encoder`` and ``language_model`` are built from the
-    configuration, unless they are given: a tower is any module from images to (b, p, width). Raises ``ValueError`` for
-    a projector of other than one or two layers, patches that s does not divide, an image token that is no token, and
-    images that are longer than the context of the language model.
+    configuration, unless they are given: a tower is any module from images to (b, p, width). ``ValueError`` for
+    patches that s does not divide, and for an image that is longer than the context of the language model.
     """
 
     def __init__(self, config: VLMConfig, image_encoder: nn.Module | None = None, language_model: Llama | None = None):
         super().__init__()
-        config.check()
+        check_sizes(config)
         self.config = config
-        last = config.language_model.vocab_size - 1
-        self.image_token = last if config.image_token is None else config.image_token
-        d, inputs = config.language_model.width, config.image_encoder.width * config.shuffle**2
+        language, inputs = config.language_model, config.image_encoder.width * config.shuffle**2
+        self.image_token = language.vocab_size - 1 if config.image_token is None else config.image_token
         self.image_encoder = (image_encoder or ImageEncoder(config.image_encoder)).requires_grad_(False)
-        self.projector = Projector(config, inputs, d, d * max(config.pooled_tokens, 1))
+        self.projector = Projector(config, inputs, language.width, language.width * max(config.pooled_tokens, 1))
         self.language_model = language_model or Llama(config.language_model)
 
     def patches(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p image_width"]:
@@ -84,9 +107,7 @@ class VLM(FrozenParts):
             x = self.image_encoder.skip(image, self.config.skipped_blocks)
         return x[:, int(self.config.image_encoder.class_token) :]
 
-    def encode_image(
-        self, image: Float[Tensor, "b 3 height width"] | Float[Tensor, "b s 3 height width"]
-    ) -> Float[Tensor, "b n d"]:
+    def encode_image(self, image: Images) -> Float[Tensor, "b n d"]:
         """The embeddings of the image of each row, or of its s images one after the other: n = s k."""
         x = self.patches(image if image.ndim == 4 else image.flatten(0, 1))  # (b s, p, image_width)
         if self.config.pooled_tokens:
@@ -110,15 +131,12 @@ class VLM(FrozenParts):
 
     def forward(
         self,
-        image: Float[Tensor, "b 3 height width"] | Float[Tensor, "b s 3 height width"],
+        image: Images,
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
         image_mask: Bool[Tensor, "b s"] | None = None,
     ) -> VLMOutput:
-        """One image or s of a row, in the order of their image tokens, of which each has k.
-
-        ``image_mask`` is True where an image is real; those of a row come first. Without it all are.
-        """
+        """Images in the order of their tokens; ``image_mask`` is True where one is real: those of a row come first."""
         images = self.encode_image(image)  # (b, n, d)
         is_image = self.find_images(images, tokens, mask, image_mask)  # (b, t)
         states = self.language_model.read(self.embed(images, tokens, is_image), mask)  # (b, t, d)
@@ -151,7 +169,7 @@ class VLM(FrozenParts):
     @torch.no_grad()
     def generate(
         self,
-        image: Float[Tensor, "b 3 height width"] | Float[Tensor, "b s 3 height width"],
+        image: Images,
         decode: Callable[..., Tensor] = greedy,  # of mmlearn.generation.decoding
         *,
         prompt: Int[Tensor, "b prompt"] | None = None,

@@ -44,6 +44,10 @@ class GPT2Config(TransformerConfig):
         "xl": dict(width=1600, depth=48, num_heads=25),
     }
 
+    def build(self) -> "GPT2":
+        """The language model of this configuration; a bridge need not know which it is."""
+        return GPT2(self)
+
 
 class GPT2Output(NamedTuple):
     tokens: Float[Tensor, "b t d"]

@@ -43,6 +43,10 @@ class OPTConfig(GPT2Config):
         "30b": dict(width=7168, depth=48, num_heads=56),
     }
 
+    def build(self) -> "OPT":
+        """An OPT."""
+        return OPT(self)
+
 
 class OPTEmbedding(TextEmbedding):
     """Token + position embeddings; a narrower token table is projected to the width of the blocks."""

@@ -9,8 +9,7 @@ from testing_tools import close, refused, seeded, shaken
 from torch import nn
 
 from mmlearn.generation.decoding import greedy
-from mmlearn.models.bridges.vlm import VLM, pixel_shuffle
-from mmlearn.models.bridges.vlm_config import VLMConfig
+from mmlearn.models.bridges.vlm import VLM, VLMConfig, pixel_shuffle
 from mmlearn.models.text.llama import Llama
 
 TINY = VLMConfig.tiny()
