@@ -22,11 +22,10 @@ def language_model(whole: Settings) -> OPTConfig:
     width = whole.get("hidden_size", 768)
     narrow = whole.optional("word_embed_proj_dim", width)
     return OPTConfig(
-        vocab_size=whole.get("vocab_size", 50_272),
+        **whole.vocabulary(50_272, pad_token=1, optional=False),
         max_length=whole.get("max_position_embeddings", 2048),
         start_token=whole.get("bos_token_id", 2),
         end_token=whole.get("eos_token_id", 2),
-        pad_token=whole.get("pad_token_id", 1),
         width=width,
         depth=whole.get("num_hidden_layers", 12),
         num_heads=whole.get("num_attention_heads", 12),

@@ -58,6 +58,7 @@ class OPTEmbedding(TextEmbedding):
             self.tokens = nn.Embedding(config.vocab_size, config.embedding_width)
             self.projection = nn.Linear(config.embedding_width, config.width, bias=False)
             nn.init.normal_(self.tokens.weight, std=0.02)
+        self.tokens.padding_idx = config.pad_token  # whose vector does not learn by being looked up
 
     def words(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
         x = super().words(tokens)  # (b, t, embedding_width)
