@@ -167,11 +167,10 @@ def generate(
 
     Example: mmlearn generate runs/blip --image dog.jpg
     """
-    from mmlearn.training.published import is_published, load_published
-    from mmlearn.training.runs import load_run
+    from mmlearn.training.published import load_writer
     from mmlearn.training.writing import lines, write
 
-    made = load_published(folder) if is_published(folder) else load_run(folder, system, ema)
+    made = load_writer(folder, system, ema)
     seen, asked = [*(image or []), *(picture or [])], dict(language=language, task=task, times=times or None)
     limits = dict(min_new_tokens=min_new_tokens, no_repeat_ngram_size=no_repeat_ngram_size)
     rows = write(made, seen, sound or [], prompt, num=num, strategy=strategy, seed=seed, **limits, **asked)

@@ -14,7 +14,7 @@ from mmlearn.data.tokenizer import PublishedTokenizer
 from mmlearn.pretrained import load_pretrained
 from mmlearn.pretrained.loading import published_folder, read_json
 from mmlearn.recipes.discovery import find_recipe
-from mmlearn.training.runs import Run
+from mmlearn.training.runs import Run, load_run
 
 LONGEST = 64  # tokens that are written behind a prompt
 TEMPLATE_LETTERS, TEMPLATE_ROUNDS = 20_000, 100  # of a chat template, and of a loop in it
@@ -22,10 +22,17 @@ AROUND = "<fake_token_around_image>"  # stands before and after the image tokens
 WHOLE = "<global-img>"  # of an image that is not cut into tiles
 
 
-def is_published(folder: Path) -> bool:
-    """Whether a folder holds a published checkpoint, and not a run."""
-    file = folder / "config.json"
-    return file.is_file() and "fields" not in (said := read_json(file)) and "model_type" in said
+def load_writer(folder: Path, system: Path | None = None, ema: bool = False) -> Run:
+    """The run of this folder (:func:`~mmlearn.training.runs.load_run`), or the published checkpoint that it holds."""
+    try:
+        said = read_json(folder / "config.json")
+    except (OSError, ValueError):  # of which load_run says more
+        said = {}
+    if "model_type" not in said or "fields" in said:
+        return load_run(folder, system, ema)
+    if system is not None or ema:
+        raise ValueError(f"{folder} holds a published checkpoint, and no run: leave out --system and --ema.")
+    return load_published(folder)
 
 
 def load_published(folder: str | Path) -> Run:

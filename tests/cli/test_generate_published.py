@@ -134,6 +134,11 @@ def test_files_that_are_missing(file, content, says, smolvlm, tmp_path):
     refused(says, load_published, folder)
 
 
+def test_options_of_runs(smolvlm, images, fails):
+    says = "holds a published checkpoint, and no run: leave out --system and --ema"
+    fails("generate", smolvlm[0], "--image", images / "0.png", "--ema", says=says)
+
+
 def test_a_template_elsewhere(smolvlm, tmp_path):
     folder = shutil.copytree(smolvlm[0], tmp_path / "copy")
     expected = load_published(folder).tokenizer.prompt("a red").tolist()
