@@ -31,9 +31,10 @@ from mmlearn.models.align.med import MED
 from mmlearn.models.align.pair_losses import matching_loss, read_pairs
 from mmlearn.models.align.pair_queue import PairQueue, queue_contrast
 from mmlearn.objectives import gather, update_momentum_encoder
-from mmlearn.objectives.align import Pair, distillation_ramp, hard_negative_pairs, positive_pairs
+from mmlearn.objectives.align import Pair, distillation_ramp, hard_negative_pairs
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.generative import caption_language_modelling
+from mmlearn.objectives.matching import positive_pairs
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.objectives import gather, own_rows
-from mmlearn.objectives.align import Pair, momentum_contrast, positive_pairs
+from mmlearn.objectives.align import Pair, momentum_contrast
+from mmlearn.objectives.matching import positive_pairs
 
 
 def queue_positions(pointer: Int[Tensor, "1"], n: int, size: int) -> tuple[Int[Tensor, "n"], Int[Tensor, "1"]]:

@@ -38,10 +38,10 @@ from mmlearn.models.bridges.bridge import (
 )
 from mmlearn.models.bridges.q_former import TINY_QFORMER, QFormer, QFormerConfig, TextSide
 from mmlearn.objectives import gather, hard_negatives, own_rows
-from mmlearn.objectives.align import positive_pairs
 from mmlearn.objectives.bridging import query_text_contrast, query_text_mask, query_text_similarity
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.generative import caption_language_modelling
+from mmlearn.objectives.matching import positive_pairs
 
 PARTS = {"itc": "contrast", "itm": "matching", "itg": "writing", "lm": "a language model"}
 FIRST_STAGE = ("itc", "itm", "itg")
