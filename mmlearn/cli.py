@@ -145,7 +145,7 @@ def evaluate(
 
 @app.command()
 def generate(
-    folder: Annotated[Path, typer.Argument(help="The output folder of mmlearn train.")],
+    folder: Annotated[Path, typer.Argument(help="The output folder of mmlearn train, or a published checkpoint.")],
     prompt: Annotated[str | None, typer.Option(help="What the text begins with, or is made of.")] = None,
     image: Annotated[list[Path] | None, typer.Option(help="What the text is about; may be given again.")] = None,
     picture: Annotated[list[Path] | None, typer.Option(hidden=True)] = None,  # as --image was called before
@@ -166,10 +166,10 @@ def generate(
 
     Example: mmlearn generate runs/blip --image dog.jpg
     """
-    from mmlearn.training.runs import load_run
+    from mmlearn.training.published import load_writer
     from mmlearn.training.writing import lines, write
 
-    made = load_run(folder, system, ema)
+    made = load_writer(folder, system, ema)
     seen, asked = [*(image or []), *(picture or [])], dict(language=language, task=task, times=times or None)
     limits = dict(min_new_tokens=min_new_tokens, no_repeat_ngram_size=no_repeat_ngram_size)
     rows = write(made, seen, sound or [], prompt, num=num, strategy=strategy, seed=seed, **limits, **asked)

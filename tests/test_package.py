@@ -195,9 +195,12 @@ def test_arrows_point_one_way(upper):
 
 # What the paper itself defines as the other system with something more.
 EXTENDS = {
+    "bridges/blip_2_t5.py": "text.t5",
+    "bridges/vlm.py": "text.llama",
     "fusion/ernie_vil.py": "fusion.vilbert",
     "fusion/kvl_bert.py": "fusion.vl_bert",
     "fusion/vinvl.py": "fusion.oscar",
+    "text/opt.py": "text.gpt2",
     "text/std_roberta.py": "text.bert",
 }
 

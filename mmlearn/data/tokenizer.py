@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Int
@@ -146,8 +146,7 @@ class Tokenizer:
 # What a published tokenizer may consist of, and how long a text of its own that it puts into others.
 PARTS = {
     *("Sequence", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Prepend", "Replace", "ByteLevel", "Metaspace", "BPE"),
-    *("TemplateProcessing", "ByteFallback", "Fuse", "Strip"),
-    *("Digits", "Split"),
+    *("TemplateProcessing", "ByteFallback", "Fuse", "Strip", "Digits", "Split", "WhitespaceSplit"),
 }
 LONGEST = 64  # letters
 # Patterns by which Llama 3 and Qwen2 cut a text into words; no others are run, for one can take all time.
@@ -198,6 +197,18 @@ def _check_parts(part: Any, path: Path) -> None:
         raise ValueError(f"{path} puts a text of {len(part):,} letters into others; at most {LONGEST} are taken.")
 
 
+def _without_precompiled(normalizer: Any) -> Any:
+    """SentencePiece's tables of letters, as in T5, are NFKC and little more; a table of others is not read."""
+    if not isinstance(normalizer, dict):
+        return normalizer
+    if normalizer.get("type") == "Precompiled":
+        return {"type": "NFKC"}
+    inside = normalizer.get("normalizers")
+    if isinstance(inside, list):
+        return normalizer | {"normalizers": [_without_precompiled(one) for one in inside]}
+    return normalizer
+
+
 class PublishedTokenizer(Tokenizer):
     """The vocabulary of a published language model, whose texts keep their case: ``start … end pad …``.
 
@@ -238,14 +249,16 @@ class PublishedTokenizer(Tokenizer):
             unfinished.write_text(json.dumps({name: getattr(self, name) for name in names}), encoding="utf-8")
 
     @classmethod
-    def read(cls, folder: str | Path, **settings: int) -> "PublishedTokenizer":
+    def read(cls, folder: str | Path, **settings: int) -> Self:
         """The ``tokenizer.json`` of this folder; ``settings`` are the other arguments. ``ValueError`` for another."""
         path = Path(folder) / "tokenizer.json"
         values = _read(path)
+        values["normalizer"] = _without_precompiled(values.get("normalizer"))
         for name in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
             _check_parts(values.get(name), path)
         try:
-            _check_numbers(values["model"]["vocab"], 2 * len(values["model"]["vocab"]) + len(SPECIAL))
+            if isinstance(vocabulary := values["model"]["vocab"], dict):  # a list, as of T5, numbers itself
+                _check_numbers(vocabulary, 2 * len(vocabulary) + len(SPECIAL))
             return cls(Engine.from_str(json.dumps(values)), **settings)
         except Exception as error:  # the library raises bare Exception
             raise ValueError(f"{path} is no whole tokenizer file ({error}).") from error

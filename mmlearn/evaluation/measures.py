@@ -321,12 +321,13 @@ def token_detection(guess: Bool[Tensor, "n"], wrong: Bool[Tensor, "n"], what: st
 def next_token_accuracy(run: Any, samples: Sequence[Any]) -> Rows:
     """How many tokens of each caption are guessed from the tokens before, and from the picture where there is one."""
     batch = run.plain(samples)
+    asked = "response" if "response" in batch else "mask"  # no one says the tokens of an image
 
     def right(output: Any, rows: dict[str, Tensor]) -> Tensor:
-        real = rows["mask"][:, 1:]
+        real = rows[asked][:, 1:]
         return output.token_logits[:, :-1][real].argmax(-1) == rows["tokens"][:, 1:][real]
 
-    chance = majority_share(batch["tokens"][:, 1:][batch["mask"][:, 1:]])
+    chance = majority_share(batch["tokens"][:, 1:][batch[asked][:, 1:]])
     return {"next-word accuracy": row(run.read(batch, right).float().mean(), chance)}
 
 

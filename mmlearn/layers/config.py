@@ -28,7 +28,8 @@ class Config:
         """The configuration of this published name, or ``"tiny"`` for two CPU cores. ``ValueError`` if unknown."""
         if name not in cls.PRESETS:
             raise ValueError(f"{cls.__name__} has no preset {name!r}; {suggest(name, cls.PRESETS)}.")
-        return cls(**cls.PRESETS[name])
+        values = cls.PRESETS[name]
+        return cls.from_dict(values) if any(isinstance(value, dict) for value in values.values()) else cls(**values)
 
     @classmethod
     def tiny(cls) -> Self:
@@ -55,8 +56,16 @@ class Config:
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings, lists and dictionaries, as JSON holds them."""
-        return dataclasses.asdict(self)
+        """Plain numbers, strings, lists and dictionaries, as JSON holds them.
+
+        A part that may be of several kinds, such as a language model, says its ``kind`` where that is not the default.
+        """
+        values = dataclasses.asdict(self)
+        for name, default in _parts(type(self)).items():
+            if isinstance(part := getattr(self, name), Config):
+                kind = {} if type(part) is default else {"kind": type(part).__name__}
+                values[name] = kind | part.to_dict()
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -77,7 +86,8 @@ class Config:
         for name, value in values.items():
             hint = hints[name]
             if isinstance(hint, type) and issubclass(hint, Config) and isinstance(value, dict):
-                values[name] = hint.from_dict(value)
+                kind = _kind(value, hint, _parts(cls)[name])
+                values[name] = kind.from_dict({key: value[key] for key in value if key != "kind"})
             elif not _fits(value, hint):
                 raise ValueError(f"{cls.__name__}: {name} is {_in_words(hint)}, not {value!r:.60}.")
             elif not EITHER_SIGN.search(name) and not _sign_fits(name, value):
@@ -86,6 +96,28 @@ class Config:
             elif (most := MOST.get(name.rpartition("_")[2])) and any(one > most for one in _numbers(value)):
                 raise ValueError(f"{cls.__name__}: {name} is at most {most:,}, not {value!r:.60}.")
         return cls(**values)
+
+
+def _parts(cls: type[Config]) -> dict[str, Any]:
+    """The fields that may hold a configuration → its kind where none is said: that of the default, or of the field."""
+    hints = typing.get_type_hints(cls)
+    return {
+        field.name: type(field.default) if isinstance(field.default, Config) else hints[field.name]
+        for field in dataclasses.fields(cls)
+    }
+
+
+def _kind(values: dict[str, Any], hint: type[Config], default: type[Config]) -> type[Config]:
+    """The configuration that ``values`` are of. ``ValueError`` for a kind that cannot stand here or is not imported."""
+    known, name = {each.__name__: each for each in _kinds(hint)}, values.get("kind", default.__name__)
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(f"There is no kind {name!r:.60} of {hint.__name__}; {suggest(str(name), known)}.")
+    return known[name]
+
+
+def _kinds(cls: type[Config]) -> list[type[Config]]:
+    """A configuration and all that inherit it, where they have been imported: recipes import what they build."""
+    return [cls, *(kind for each in cls.__subclasses__() for kind in _kinds(each))]
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -146,16 +146,23 @@ class TextEmbedding(nn.Module):
         self.positions = nn.Parameter(torch.randn(first_position + max_length, width) * 0.01)
         nn.init.normal_(self.tokens.weight, std=0.02)
 
+    @property
+    def position_table(self) -> Float[Tensor, "n d"]:
+        """The learned positions, without the rows before ``first_position``."""
+        return self.positions[self.first_position :]
+
+    def words(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
+        """The vectors of these tokens, without their positions."""
+        return look_up(self.tokens, tokens)
+
     def forward(self, tokens: Int[Tensor, "b t"], position: Int[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
-        positions = self.positions[self.first_position :]
         length = tokens.shape[1]
         if position is not None and position.numel():
             length = int(position.max()) + 1 if values_are_readable(position) else 0
         self.check_length(length)
-        return look_up(self.tokens, tokens) + positions[slice(length) if position is None else position]
+        return self.words(tokens) + self.position_table[slice(length) if position is None else position]
 
     def check_length(self, length: int) -> None:
         """``ValueError`` for more tokens than positions."""
-        most = len(self.positions) - self.first_position
-        if length > most:
+        if length > (most := len(self.position_table)):
             raise ValueError(f"{length} tokens are more than the {most} positions of this model; shorten the text.")

@@ -54,6 +54,13 @@ class ImageEncoder(nn.Module):
     def forward(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b n d"]:
         return self.norm(self.transformer(self.embedding_norm(self.embedding(image))))
 
+    def skip(self, image: Float[Tensor, "b c height width"], last: int) -> Float[Tensor, "b n d"]:
+        """The states before so many ``last`` blocks, and without the last norm, as LLaVA reads them."""
+        x = self.embedding_norm(self.embedding(image))  # (b, n, d)
+        for block in self.transformer.blocks[: len(self.transformer.blocks) - last]:
+            x = block(x)
+        return x
+
     def read(self, image: Float[Tensor, "b c height width"], position: int) -> Float[Tensor, "b d"]:
         return self.norm(self.transformer.read(self.embedding_norm(self.embedding(image)), position))
 

@@ -12,6 +12,7 @@ from mmlearn.objectives.distillation import distilled_targets, soft_cross_entrop
 from mmlearn.objectives.draws import uncompiled
 from mmlearn.objectives.masked import IGNORED, masked_cross_entropy
 from mmlearn.objectives.matching import hard_negatives
+from mmlearn.objectives.matching import positive_pairs as positive_pairs  # which is asked for here as well
 
 Pair = tuple[Tensor, Tensor]  # of pictures, of texts
 
@@ -55,12 +56,6 @@ def distillation_ramp(alpha: float, steps: int, length: int) -> float:
     A ``length`` of 0 is as one of 1. Source: Li et al. 2021 (ALBEF), section 3.5.
     """
     return alpha * min(1.0, steps / max(1, length))
-
-
-def positive_pairs(caption_id: Int[Tensor, "all"], rows: slice = EVERY) -> Bool[Tensor, "b all"]:
-    """Which texts of a batch fit a row as well as its own; a negative number means a caption that is like no other."""
-    number = torch.arange(len(caption_id), device=caption_id.device)
-    return (number[rows, None] == number) | ((caption_id[rows, None] == caption_id) & (caption_id >= 0))
 
 
 @uncompiled

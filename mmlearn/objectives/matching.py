@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mmlearn.objectives.all_gather import EVERY
 from mmlearn.objectives.draws import draw_by_odds
 from mmlearn.tensor_checks import values_are_readable
 
@@ -64,3 +65,9 @@ def _draw(
             "Use a larger batch with at least two different captions."
         )
     return draw_by_odds(probability, generator)
+
+
+def positive_pairs(caption_id: Int[Tensor, "all"], rows: slice = EVERY) -> Bool[Tensor, "b all"]:
+    """Which texts of a batch fit a row as well as its own; a negative number means a caption that is like no other."""
+    number = torch.arange(len(caption_id), device=caption_id.device)
+    return (number[rows, None] == number) | ((caption_id[rows, None] == caption_id) & (caption_id >= 0))

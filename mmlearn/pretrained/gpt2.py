@@ -57,7 +57,7 @@ def renames(theirs: str = r"^(?:transformer\.)?", ours: str = "") -> Renames:
 
 PACKED = {r"((?:.*\.)?transformer\.blocks\.\d+\.attention)\.qkv": (r"\1.query", r"\1.key", r"\1.value")}
 TRANSPOSED = (r"\.c_(attn|proj|fc)\.weight$",)  # released as (inputs, outputs)
-# Causal masks, which older files hold; and the language head, which is the token table.
-IGNORED = (r"\.attn\.(masked_)?bias$", r"(^|\.)lm_head\.weight$")
+CAUSAL_MASKS = r"\.attn\.(masked_)?bias$"  # which older files hold
+IGNORED = (CAUSAL_MASKS, r"(^|\.)lm_head\.weight$")  # the language head is the token table
 
 FAMILY = Family(build=GPT2, config=config, renames=renames(), packed=PACKED, ignored=IGNORED, transposed=TRANSPOSED)

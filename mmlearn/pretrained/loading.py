@@ -146,7 +146,8 @@ def published_folder(path_or_hub_id: str | Path) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=["config.json", "tokenizer.json", "*.safetensors*"]))
+        patterns = ["*config.json", "tokenizer.json", "chat_template.*", "*.safetensors*"]
+        return Path(snapshot_download(hub_id, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise FileNotFoundError(
             f"{hub_id!r} is no folder here, and the hub did not give it ({type(error).__name__}). Check the name and "
@@ -237,9 +238,9 @@ def rename(
 def _drop_twins(tied: dict[str, str], tensors: dict[str, tuple[str, Tensor]], model: nn.Module, folder: Path) -> None:
     """Leave out what is another of the tensors once more. ``ValueError`` where it is not."""
     for name, twin in tied.items():
-        if name in tensors and name not in model.state_dict():
+        if name in tensors and twin in tensors and name not in model.state_dict():
             published, tensor = tensors.pop(name)
-            if twin not in tensors or not torch.equal(tensor, tensors[twin][1]):
+            if not torch.equal(tensor, tensors[twin][1]):
                 raise ValueError(
                     f"{folder} contradicts itself: by tie_word_embeddings in config.json {published} is the token "
                     "table once more, and it is another."

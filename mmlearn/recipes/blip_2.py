@@ -2,6 +2,7 @@
 
 from mmlearn.data.fields import Dialogues, Image
 from mmlearn.models.bridges.blip_2 import BLIP2, BLIP2Config
+from mmlearn.models.text import opt  # noqa: F401  a language model that it may have
 from mmlearn.recipes import ITC, ITM_OWN_NEGATIVES, LM, REPLY, Objective, OptimizerStep, Recipe, Stage, ln
 
 REPRESENTATION = ("query_former", "text", "image_projection", "match_head", "language_head", "temperature")

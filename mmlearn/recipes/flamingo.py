@@ -2,6 +2,7 @@
 
 from mmlearn.data.fields import Dialogues, Image
 from mmlearn.models.bridges.flamingo import Flamingo, FlamingoConfig
+from mmlearn.models.text import opt  # noqa: F401  a language model that it may have
 from mmlearn.recipes import LM, Recipe
 
 RECIPE = Recipe(

@@ -66,15 +66,16 @@ def count(
 ) -> Count:
     """Count a system and a step of its training, in its first stage unless another is named.
 
-    Texts have ``text_length`` tokens, or as many as the system takes at most. The rest is as for
-    :func:`count_training`, and so is ``ValueError``; also for a batch that the devices cannot share.
+    Texts have ``text_length`` tokens and those that stand for an image, or as many as the system takes. The rest is as
+    for :func:`count_training`, and so is ``ValueError``; also for a batch that the devices cannot share.
     """
     if min(batch, devices) < 1 or batch % devices:
         raise ValueError(
             f"{devices} devices cannot share a batch of {batch} equally; take a multiple of them, at least 1 each."
         )
     config, holds = recipe.for_examples(config), recipe.holds()[0]
-    t = min(text_length, size(config, "max_length", text_length))
+    longest = text_length + getattr(config, "num_image_tokens", 0)  # which stand among words
+    t = min(longest, size(config, "max_length", longest))
     examples = list(recipe.examples(config, b=2, stage=stage))
     with torch.device("meta"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*copying from a non-meta parameter")  # of a part that comes with weights

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields as settings_of
 from dataclasses import is_dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from torch import Tensor, nn
 
@@ -69,7 +69,7 @@ def _read_part(name: str, folder: str, config: Config) -> Part:
         whole, fields = run.system, named(run.fields.values())
     else:
         whole, fields = load_pretrained(folder), _published_fields(published_folder(folder))
-    wanted = type(getattr(config, name))
+    wanted = get_type_hints(type(config))[name]
     own = _find(whole.config, wanted)
     if own is None:
         raise ValueError(
@@ -96,7 +96,7 @@ def _published_fields(folder: Path) -> dict[str, Field]:
 
 def _find(config: Any, kind: type[Config]) -> Config | None:
     """The configuration of this kind that this one is, or has inside."""
-    if type(config) is kind:
+    if isinstance(config, kind):
         return config
     inside = (_find(value, kind) for value in vars(config).values() if is_dataclass(value))
     return next((found for found in inside if found), None)

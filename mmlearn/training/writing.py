@@ -16,6 +16,7 @@ from mmlearn.data.readers.sound import SoundSample, read_sound
 from mmlearn.evaluation.eval_mode import evaluating
 from mmlearn.generation.decoding import beam_search, greedy, sample
 from mmlearn.suggestions import suggest
+from mmlearn.training.published import ChatTokenizer
 from mmlearn.training.runs import Run
 
 STRATEGIES: dict[str, Callable[..., Tensor]] = {
@@ -60,14 +61,18 @@ def write(
             f"{strategy} always writes the same: for {num} texts take {', '.join(DRAW[:-1])} or {DRAW[-1]}."
         )
     asked = {name: value for name, value in asked.items() if value is not None}
+    chat = run.tokenizer if isinstance(run.tokenizer, ChatTokenizer) else None
+    prompt = chat.asks if chat and images and prompt is None else prompt
     given = _inputs(run, images, sounds, prompt, asked)
     limits = dict(min_new_tokens=min_new_tokens, no_repeat_ngram_size=no_repeat_ngram_size)
     decode = partial(STRATEGIES[strategy], **limits)
     if strategy in DRAW:
         decode = partial(decode, generator=torch.Generator().manual_seed(seed))
     given = {name: value.repeat_interleave(num, 0).to(run.device) for name, value in given.items()}
+    begun = given["prompt"].shape[1] if chat and "prompt" in given else 0  # of a chat only the answer is shown
     with evaluating(run.system):
-        written = run.system.generate(**given, **asked, decode=decode, max_length=run.tokenizer.max_length)
+        longest = begun + run.tokenizer.max_length
+        written = run.system.generate(**given, **asked, decode=decode, max_length=longest)[:, begun:]
     about = "sound" if sounds else "image"
     sources: Sequence[str | None] = [str(path) for path in sounds or images for _ in range(num)] or [None] * num
     return [{about: source, "text": run.tokenizer.decode(row)} for source, row in zip(sources, written)]

@@ -237,7 +237,8 @@ def still(system: nn.Module) -> list[nn.Module]:
 
 
 def learn_alone(part: nn.Module, batch: Batch) -> None:
-    """Train a part on what it reads of a batch, and leave it as it was otherwise."""
+    """Train a part on what it reads of a batch, and leave it as it was otherwise. A T5 says again what it reads."""
+    batch = {"target": batch["tokens"], "target_mask": batch["mask"]} | batch
     part.requires_grad_(True)
     optimizer = torch.optim.AdamW(part.parameters(), lr=3e-3, weight_decay=0)
     for _ in range(120):
@@ -433,7 +434,8 @@ def what_is_written_is_that_of_the_row_alone(name: str, folder: Path) -> None:
     system, takes = case.settled(), inspect.signature(case.recipe.system.generate).parameters
     given = {key: case.batch[key] for key in takes if key in case.batch}
     if "prompt" in takes:
-        given["prompt"] = case.batch["tokens"][:, 1:3]
+        words = case.batch["response"].any(0).int().argmax() if "response" in case.batch else 1  # behind image tokens
+        given["prompt"] = case.batch["tokens"][:, words : words + 2]
     for decode in (greedy, partial(beam_search, beams=3)):
         with torch.no_grad():
             written = system.generate(**given, decode=decode, max_length=9)

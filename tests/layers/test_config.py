@@ -9,8 +9,10 @@ import torch
 from testing_tools import refused
 
 from mmlearn.layers import ImageEncoderConfig, TextEncoderConfig, TransformerConfig
+from mmlearn.models.bridges.frozen import FrozenConfig
 from mmlearn.models.contrastive.clip import CLIPConfig
 from mmlearn.models.speech.wav2vec2 import Wav2Vec2Config
+from mmlearn.models.text.opt import OPTConfig
 from mmlearn.recipes.discovery import find_recipe, system_files
 
 
@@ -36,6 +38,20 @@ def test_every_field_goes_through_json_and_none_is_taken_from_the_defaults():
     assert back.image.image_size == (8, 12)
     assert isinstance(back.text, TextEncoderConfig)
     assert plain["image"]["norm_epsilon"] == 1e-3
+
+
+def test_a_part_of_another_kind_than_the_default_says_so():
+    """A bridge may have a GPT-2 or an OPT."""
+    config = FrozenConfig(language_model=OPTConfig.tiny())
+    plain = config.to_dict()
+    assert plain["language_model"]["kind"] == "OPTConfig"
+    assert FrozenConfig.from_dict(json.loads(json.dumps(plain))) == config
+    assert "kind" not in FrozenConfig().to_dict()["language_model"]
+    for kind in ("OPTConfigs", "ImageEncoderConfig", 3, None):
+        changed = {"language_model": plain["language_model"] | {"kind": kind}}
+        refused(
+            "There is no kind .* of GPT2Config; .*choose from GPT2Config, OPTConfig", FrozenConfig.from_dict, changed
+        )
 
 
 def test_missing_fields_take_their_defaults():

@@ -47,6 +47,12 @@ def q_former(width, depth, image_width):
     return 32 * width + depth * (linear(width, 4 * width) + linear(4 * width, width) + 2 * width) + depth // 2 * looking
 
 
+def query_former_alone():
+    """Queries and blocks with one MLP each, half of which look at the image, and a norm before all."""
+    looking = 2 * linear(768, 768) + 2 * linear(1408, 768) + 2 * 768
+    return 32 * 768 + blocks(768, 12) + 12 // 2 * looking + 2 * 768
+
+
 def uniter(width, depth):
     image = linear(2048, width) + linear(7, width) + 6 * width + 2048
     heads = linear(width, width) + 2 * width + 2048 + linear(width, width) + 2 * width + linear(width, 1601)
@@ -390,6 +396,21 @@ SIZES = [
         + language_head(768, 30_523),
         "official lavis/models/blip2_models/blip2_qformer.py; paper, section 3.1: 188M, and a ViT-g/14",
     ),
+    *[
+        (
+            system,
+            preset,
+            dict(objectives=("lm",)) if system == "blip-2" else {},
+            985_952_256 + query_former_alone() + linear(768, width) + language_model,
+            f"Salesforce/blip2-{preset}: an EVA ViT-g/14, a Q-Former without its side for texts, and {preset}",
+        )
+        for system, preset, width, language_model in (
+            ("blip-2", "opt-2.7b", 2560, 2_651_596_800),  # together 3,744,679,936, as released
+            ("blip-2", "opt-6.7b", 4096, 6_658_473_984),
+            ("blip-2-t5", "flan-t5-xl", 2048, 2_849_757_184),
+            ("blip-2-t5", "flan-t5-xxl", 4096, 11_135_332_352),
+        )
+    ],
     ("flava", "full", {}, flava(), "facebook/flava-full without its codebook and the poolers that nothing reads"),
     ("coca", "base", {}, coca(768, 12), "paper, table 1: 86M for pictures and 297M for texts, without poolers"),
     ("coca", "large", {}, coca(1024, 24), "paper, table 1: 303M for pictures and 484M for texts, without poolers"),
@@ -439,6 +460,18 @@ SIZES = [
     ("multiway", "vlmo-large", {}, multiway(1024, 24, 3), "official vlmo/README.md: 562M, without codes"),
     ("multiway", "beit3-base", {}, beit3(768, 12), "official beit3/README.md: 276M"),
     ("multiway", "beit3-large", {}, beit3(1024, 24), "official beit3/README.md: 746M"),
+    *[
+        ("opt", size, {}, count, f"facebook/opt-{size}")
+        for size, count in (
+            ("125m", 125_239_296),
+            ("350m", 331_196_416),
+            ("1.3b", 1_315_758_080),
+            ("2.7b", 2_651_596_800),
+            ("6.7b", 6_658_473_984),
+            ("13b", 12_853_473_280),
+            ("30b", 29_974_540_288),
+        )
+    ],
     ("perceiver-io", "language", {}, perceiver_language(), "deepmind/language-perceiver, config.json"),
     ("perceiver-io", "fourier", {}, perceiver_fourier(), "deepmind/vision-perceiver-fourier; official perceiver.py"),
     (
@@ -482,6 +515,8 @@ SIZES = [
     ("t5", "v1.1-small", {}, 76_961_152, "google/t5-v1_1-small"),
     ("t5", "v1.1-base", {}, 247_577_856, "google/t5-v1_1-base"),
     ("t5", "v1.1-large", {}, 783_150_080, "google/t5-v1_1-large"),
+    ("t5", "flan-t5-xl", {}, 2_849_757_184, "google/flan-t5-xl"),
+    ("t5", "flan-t5-xxl", {}, 11_135_332_352, "google/flan-t5-xxl"),
     ("oscar", "base", {}, oscar(768, 12), "official oscar/modeling/modeling_bert.py; no count in the paper"),
     ("oscar", "large", {}, oscar(1024, 24), "as base"),
     *[
@@ -553,6 +588,17 @@ SIZES = [
         vl_bert(768, 12),
         "official cfgs/pretrain/base_prec_4x16G_fp32.yaml; no count in the paper",
     ),
+    *[
+        ("vlm", preset, {}, count, name)
+        for preset, count, name in (
+            ("LLaVA-1.5-7B", 7_063_427_072, "llava-hf/llava-1.5-7b-hf"),
+            ("LLaVA-1.5-13B", 13_351_494_656, "llava-hf/llava-1.5-13b-hf, config.json"),
+            ("Idefics3-8B", 8_462_086_384, "HuggingFaceM4/Idefics3-8B-Llama3, config.json"),
+            ("SmolVLM-256M", 256_484_928, "HuggingFaceTB/SmolVLM-256M-Instruct"),
+            ("SmolVLM-500M", 507_482_304, "HuggingFaceTB/SmolVLM-500M-Instruct"),
+            ("SmolVLM-2.2B", 2_246_272_880, "HuggingFaceTB/SmolVLM-Instruct"),
+        )
+    ],
     ("vl-bert", "large", {}, vl_bert(1024, 24), "official cfgs/pretrain/large_prec_4x16G_fp16.yaml"),
     ("virtex", "R50-L1-H512", {}, virtex(512), "official virtex/modules/textual_heads.py; the paper has no count"),
     ("virtex", "R50-L1-H1024", {}, virtex(1024), "as H512"),

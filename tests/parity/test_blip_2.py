@@ -1,4 +1,5 @@
-"""BLIP-2 equals Transformers' Blip2ForImageTextRetrieval and Blip2ForConditionalGeneration, with a GPT-2: both halves.
+"""BLIP-2 equals Transformers' Blip2ForImageTextRetrieval and Blip2ForConditionalGeneration, both halves, with
+GPT-2 and OPT.
 
 What the Q-Former writes in the first stage has no twin there; its states have, under the same mask.
 """
@@ -8,60 +9,13 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
-from published import sizes
+from blip_2 import CASES, IMAGE, inputs, pair, speaking
+from published import sharpened
 from testing_tools import close, refused
-from transformers import (
-    Blip2Config,
-    Blip2ForConditionalGeneration,
-    Blip2ForImageTextRetrieval,
-    Blip2QFormerConfig,
-    Blip2VisionConfig,
-    GPT2Config,
-)
+from transformers import Blip2ForConditionalGeneration, Blip2ForImageTextRetrieval
 
 from mmlearn import load_pretrained
 from mmlearn.objectives.bridging import query_text_mask
-
-CASES = {
-    "odd": dict(former=sizes(24, 3, 3, 50), image=sizes(16, 1, 2, 36), size=(20, 5), queries=5, batch=3, length=11),
-    "relu": dict(
-        former=sizes(40, 2, 5, 33, hidden_act="relu", cross_attention_frequency=1), queries=3, batch=4, length=8,
-        image=sizes(24, 2, 3, 20, layer_norm_eps=1e-4), size=(16, 8),
-    ),
-    "batch of one": dict(
-        former=sizes(16, 4, 1, 24, layer_norm_eps=1e-5, cross_attention_frequency=3), queries=1, batch=1, length=5,
-        image=sizes(16, 2, 1, 24, hidden_act="relu"), size=(12, 4),
-    ),
-}  # fmt: skip
-WORDS, IMAGE = 90, 92  # then [Decode] = 90
-
-
-def inputs(name, reads_text):
-    case = CASES[name]
-    (size, patch), q, batch, length = case["size"], case["queries"], case["batch"], case["length"]
-    language = dict(vocab_size=93, n_positions=q + length, n_embd=24, n_layer=2, n_head=3)
-    config = Blip2Config(
-        vision_config=Blip2VisionConfig(image_size=size, patch_size=patch, **case["image"]),
-        qformer_config=Blip2QFormerConfig(
-            vocab_size=WORDS + 1, max_position_embeddings=length, use_qformer_text_input=reads_text, **case["former"]
-        ),
-        text_config=GPT2Config(bos_token_id=1, eos_token_id=2, **language),
-        num_query_tokens=q,
-        image_text_hidden_size=12,
-        image_token_index=None if reads_text else IMAGE,
-    )
-    generator = torch.Generator().manual_seed(1)
-    tokens = torch.randint(4, WORDS, (batch, length), generator=generator)
-    image = torch.randn(batch, 3, size, size, generator=generator)
-    mask = torch.arange(length) <= torch.arange(batch)[:, None] + 2
-    return config, image, tokens, mask
-
-
-def pair(name, kind, twins):
-    config, image, tokens, mask = inputs(name, kind is Blip2ForImageTextRetrieval)
-    published, ours = twins(kind(config))
-    ours.requires_grad_(True)  # also what BLIP-2 never trains; that gradients are equal says more
-    return published, ours, image, tokens, mask
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -118,9 +72,10 @@ def test_states_under_the_masks(task, twins):
 
 
 @pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("language", ["gpt2", "opt"])
 @pytest.mark.parametrize("case", CASES)
-def test_speaking(case, padded, twins, assert_same_gradients):
-    published, ours, image, tokens, mask = pair(case, Blip2ForConditionalGeneration, twins)
+def test_speaking(case, language, padded, twins, assert_same_gradients):
+    published, ours, image, tokens, mask = pair(case, Blip2ForConditionalGeneration, twins, language)
     mask = mask if padded else torch.ones_like(mask)
     b, q = len(tokens), CASES[case]["queries"]
     label = tokens.masked_fill(~mask, -100)
@@ -139,10 +94,34 @@ def test_speaking(case, padded, twins, assert_same_gradients):
     assert_same_gradients(published, ours, loss, expected.loss)
 
 
+@pytest.mark.parametrize("language", ["gpt2", "opt"])
+def test_texts_are_written_as_published(language, twins):
+    """Prompts of unequal length; sharpened, so that the picture counts."""
+    config, image, tokens, _ = inputs("odd", False, language)
+    published, ours = twins(sharpened(speaking(config)))
+    prompt, q = tokens[:, :4], CASES["odd"]["queries"]
+    real = torch.arange(4) >= torch.arange(3)[:, None]  # padded at the left
+    start = torch.cat([torch.zeros(3, 1), prompt.masked_fill(~real, 0)], 1).long()
+    start_real = torch.cat([torch.zeros(3, 1, dtype=torch.bool), real], 1)
+    start[torch.arange(3), torch.arange(3)], start_real[torch.arange(3), torch.arange(3)] = 1, True
+    given = dict(
+        input_ids=torch.cat([torch.full((3, q), IMAGE), start], 1),
+        attention_mask=torch.cat([torch.ones(3, q), start_real], 1).long(),
+    )
+    expected = published.generate(pixel_values=image, **given, max_new_tokens=6, do_sample=False, pad_token_id=0)
+    got = ours.generate(image, prompt=prompt.masked_fill(~real, 0), prompt_mask=real, max_length=10)
+    pad = 2 if language == "gpt2" else 0
+    got = got[:, 4:].masked_fill(got[:, 4:] == pad, 0)
+    expected = expected[:, q + 5 :].masked_fill(expected[:, q + 5 :] == pad, 0)
+    assert torch.equal(got, expected)
+    assert len(got.unique(dim=0)) > 1
+
+
 def test_what_is_not_built_is_refused(twins, tmp_path):
     pair("batch of one", Blip2ForConditionalGeneration, twins)
     file = tmp_path / "weights" / "config.json"
     values = json.loads(file.read_text())
-    values["text_config"]["model_type"] = "opt"
+    values["text_config"]["model_type"] = "llama"
     file.write_text(json.dumps(values))
-    refused("text_config of config.json is of model_type 'opt', and only 'gpt2' is built", load_pretrained, file.parent)
+    says = "text_config of config.json is of model_type 'llama', and only 'gpt2' or 'opt' or 't5' is built"
+    refused(says, load_pretrained, file.parent)

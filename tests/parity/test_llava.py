@@ -94,8 +94,8 @@ def test_texts_are_written_as_published(twins):
     [
         (
             "text_config",
-            dict(model_type="llama"),
-            "text_config of config.json is of model_type 'llama', and only 'gpt2'",
+            dict(model_type="mistral"),
+            "text_config of config.json is of model_type 'mistral', and only 'gpt2' or 'llama'",
         ),
         ("vision_config", dict(model_type="siglip_vision_model"), "only 'clip_vision_model' is built"),
         (None, dict(vision_feature_select_strategy="full"), "vision_feature_select_strategy = 'full'"),

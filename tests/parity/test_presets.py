@@ -31,6 +31,7 @@ SAME = {
     "llama": ("LlamaConfig", "llama", "Llama-2-7B"),
     "lxmert": ("LxmertConfig", "lxmert", "base"),
     "mistral": ("MistralConfig", "llama", "Mistral-7B-v0.1"),
+    "opt": ("OPTConfig", "opt", "125m"),
     "roberta": ("RobertaConfig", "bert", "roberta-base"),
     "siglip": ("SiglipConfig", "siglip", "base-patch16-224"),
     "t5": ("T5Config", "t5", "small"),

@@ -20,6 +20,7 @@ from published import (
     IMAGE,
     LLAMA,
     MAE,
+    OPT,
     PERCEIVER,
     REGIONS,
     SMALL,
@@ -27,6 +28,7 @@ from published import (
     SWIN,
     T5,
     TEXT,
+    VLM,
     WHISPER,
     LlavaOfGPT2,
 )
@@ -70,6 +72,8 @@ from transformers import (
     GPT2LMHeadModel,
     HubertConfig,
     HubertForCTC,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
     LlamaConfig,
     LlamaForCausalLM,
     LlavaConfig,
@@ -77,6 +81,8 @@ from transformers import (
     LxmertForPreTraining,
     MistralConfig,
     MistralForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
     PerceiverConfig,
     PerceiverForMaskedLM,
     Qwen2Config,
@@ -86,6 +92,8 @@ from transformers import (
     RobertaForMaskedLM,
     SiglipConfig,
     SiglipModel,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
     T5Config,
     T5ForConditionalGeneration,
     ViltConfig,
@@ -126,14 +134,17 @@ FAMILIES = {
     "git": "GIT",
     "gpt2": "GPT2",
     "hubert": "HuBERT",
+    "idefics3": "VLM",
     "llama": "Llama",
     "llava": "LLaVA",
     "lxmert": "LXMERT",
     "mistral": "Llama",
+    "opt": "OPT",
     "perceiver": "PerceiverIO",
     "qwen2": "Llama",
     "roberta": "BERT",
     "siglip": "SigLIP",
+    "smolvlm": "VLM",
     "t5": "T5",
     "vilt": "ViLT",
     "visual_bert": "VisualBERT",
@@ -191,6 +202,7 @@ def published(tmp_path_factory):
         "roberta": RobertaForMaskedLM(RobertaConfig(**TEXT | dict(max_position_embeddings=8))),
         "git": GitForCausalLM(GitConfig(vision_config=IMAGE, **TEXT)),
         "gpt2": GPT2LMHeadModel(GPT2Config(**GPT2)),
+        "opt": OPTForCausalLM(OPTConfig(**OPT)),
         "detr": DetrForObjectDetection(DetrConfig(**DETR)),
         "vit": ViTForImageClassification(ViTConfig(**IMAGE, num_labels=3)),
         "vit_mae": ViTMAEForPreTraining(ViTMAEConfig(**MAE)),
@@ -222,6 +234,8 @@ def published(tmp_path_factory):
         "llama": LlamaForCausalLM(LlamaConfig(**LLAMA)),
         "mistral": MistralForCausalLM(MistralConfig(**LLAMA | dict(num_key_value_heads=2, sliding_window=3))),
         "qwen2": Qwen2ForCausalLM(Qwen2Config(**LLAMA, eos_token_id=2)),
+        "idefics3": Idefics3ForConditionalGeneration(Idefics3Config(**VLM)),
+        "smolvlm": SmolVLMForConditionalGeneration(SmolVLMConfig(**VLM)),
         "llava": LlavaOfGPT2(
             LlavaConfig(
                 vision_config=IMAGE | {"model_type": "clip_vision_model"},
@@ -488,6 +502,8 @@ def test_the_weights_of_another_family(folder, family):
             refused(path, "it has no decoder: a Perceiver IO is built here for words or for classes")
         elif (family, other) in ALIKE:
             refused(path, "does not fit", ALIKE[family, other])
+        elif {family, other} == {"idefics3", "smolvlm"}:  # which are one format
+            load_pretrained(path)
         elif {family, other} == {"hubert", "wav2vec2"}:  # which hear alike
             refused(path, "does not fit", FAMILIES[family] if family == "hubert" else "ctc_head.output.bias has (32,)")
         else:

@@ -160,6 +160,7 @@ SMALL = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, interme
 TEXT = dict(vocab_size=30, max_position_embeddings=6, **SMALL)
 GPT2 = dict(vocab_size=30, n_positions=6, n_embd=16, n_layer=1, n_head=2, n_inner=24)
 LLAMA = dict(vocab_size=30, max_position_embeddings=12, num_key_value_heads=1, **SMALL)
+OPT = dict(ffn_dim=24, **{name: size for name, size in TEXT.items() if name != "intermediate_size"})
 DISTILBERT = dict(vocab_size=30, max_position_embeddings=6, dim=16, n_layers=1, n_heads=2, hidden_dim=24)
 BART = dict(vocab_size=30, max_position_embeddings=6, d_model=16)
 BART |= {
@@ -186,6 +187,7 @@ DATA2VEC_AUDIO = dict(conv_pos_kernel_size=3, num_conv_pos_embeddings=2)
 DATA2VEC_AUDIO |= {name: value for name, value in SPEECH.items() if name != "num_conv_pos_embeddings"}
 PERCEIVER = dict(num_latents=5, d_latents=16, d_model=24, num_self_attends_per_block=1, vocab_size=30)
 PERCEIVER |= dict(max_position_embeddings=6, num_cross_attention_heads=2, num_self_attention_heads=4)
+VLM = dict(vision_config=IMAGE, text_config=dict(model_type="llama", **LLAMA), image_token_id=29)
 FLAVA = dict(
     image_config=dict(vocab_size=11, **IMAGE),
     text_config=TEXT,

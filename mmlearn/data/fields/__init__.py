@@ -3,6 +3,7 @@
 from mmlearn.data.fields.boxes import Objects
 from mmlearn.data.fields.cues import Cues
 from mmlearn.data.fields.field import Batch, Field, check_batch, padded_entries, resize, size
+from mmlearn.data.fields.image_dialogues import ImageDialogues
 from mmlearn.data.fields.images import Image, PatchCodes, Patches, Regions, Video
 from mmlearn.data.fields.labels import (
     Label,
@@ -30,6 +31,7 @@ __all__ = [
     "Dialogues",
     "Field",
     "Image",
+    "ImageDialogues",
     "Label",
     "Labels",
     "LogMel",

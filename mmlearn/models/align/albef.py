@@ -28,12 +28,13 @@ from torch import Tensor, nn
 
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, ImageEncoder, ImageEncoderConfig, Transformer
 from mmlearn.layers.language import MaskedLanguageHead, initialise_as_bert
-from mmlearn.models.align.pair_losses import matching_loss, queue_contrast, read_pairs
-from mmlearn.models.align.pair_queue import PairQueue
+from mmlearn.models.align.pair_losses import matching_loss, read_pairs
+from mmlearn.models.align.pair_queue import PairQueue, queue_contrast
 from mmlearn.objectives import gather, update_momentum_encoder
-from mmlearn.objectives.align import distillation_ramp, hard_negative_pairs, masked_distillation, positive_pairs
+from mmlearn.objectives.align import distillation_ramp, hard_negative_pairs, masked_distillation
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.masked import IGNORED
+from mmlearn.objectives.matching import positive_pairs
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,13 @@ from mmlearn.layers import BERTEncoderConfig, Config, ImageEncoder, ImageEncoder
 from mmlearn.layers.language import TINY_BERT, MaskedLanguageHead, check_text_mask, initialise_as_bert
 from mmlearn.layers.steps import StepCounter
 from mmlearn.models.align.med import MED
-from mmlearn.models.align.pair_losses import matching_loss, queue_contrast, read_pairs
-from mmlearn.models.align.pair_queue import PairQueue
+from mmlearn.models.align.pair_losses import matching_loss, read_pairs
+from mmlearn.models.align.pair_queue import PairQueue, queue_contrast
 from mmlearn.objectives import gather, update_momentum_encoder
-from mmlearn.objectives.align import Pair, distillation_ramp, hard_negative_pairs, positive_pairs
+from mmlearn.objectives.align import Pair, distillation_ramp, hard_negative_pairs
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.generative import caption_language_modelling
+from mmlearn.objectives.matching import positive_pairs
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,10 @@
-"""What ALBEF, BLIP and BLIP-2 do with a batch of pairs: check it, contrast it, match it."""
+"""What ALBEF, BLIP and BLIP-2 do with a batch of pairs: check it, and match it."""
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmlearn.models.align.pair_queue import PairQueue
-from mmlearn.objectives import gather, image_text_matching, own_rows
-from mmlearn.objectives.align import Pair, momentum_contrast, positive_pairs
+from mmlearn.objectives import image_text_matching
 from mmlearn.tensor_checks import values_are_readable
 
 
@@ -25,27 +23,6 @@ def read_pairs(
         raise ValueError(f"{system} makes its own wrong pairs, and match_label marks some; collate without 'itm'.")
     mask = batch.get("mask", torch.ones_like(tokens, dtype=torch.bool))
     return image, tokens, mask, batch.get("caption_id", tokens.new_full((len(tokens),), -1))
-
-
-def queue_contrast(
-    embeddings: Pair,
-    momentum_embeddings: Pair,
-    caption_id: Int[Tensor, "b"],
-    queue: PairQueue | None,
-    logit_scale: float | Tensor,
-    alpha: float,
-) -> Float[Tensor, ""]:
-    """ITC of each embedding with the momentum embeddings of the batch of all processes and of the queue.
-
-    Without a queue only with those of the batch. Arguments as in :func:`~mmlearn.objectives.align.momentum_contrast`.
-    Source: Li et al. 2021 (ALBEF), section 3.2.
-    """
-    rows, candidates = own_rows(caption_id), (gather(momentum_embeddings[0]), gather(momentum_embeddings[1]))
-    positives, queues = positive_pairs(gather(caption_id), rows), (candidates[0][:0], candidates[1][:0])
-    if queue is not None:
-        positives = torch.cat([positives, queue.positives(caption_id)], dim=1)  # (b, all + queue)
-        queues = queue.image, queue.text
-    return momentum_contrast(embeddings, candidates, queues, positives, logit_scale, alpha, rows)
 
 
 def matching_loss(matched: Float[Tensor, "b 2"], mismatched: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:

@@ -1,9 +1,13 @@
-"""A queue of embedded pairs from earlier batches, as further candidates for the next one."""
+"""A queue of embedded pairs from earlier batches, as further candidates for the next one, and its contrast."""
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+from mmlearn.objectives import gather, own_rows
+from mmlearn.objectives.align import Pair, momentum_contrast
+from mmlearn.objectives.matching import positive_pairs
 
 
 def queue_positions(pointer: Int[Tensor, "1"], n: int, size: int) -> tuple[Int[Tensor, "n"], Int[Tensor, "1"]]:
@@ -58,3 +62,24 @@ class PairQueue(nn.Module):
         if length < len(self.image):
             found = f"A queue of {len(self.image)} is larger than the data, so pictures would meet themselves"
             raise ValueError(f"{found}; set queue_size to at most {length}.")
+
+
+def queue_contrast(
+    embeddings: Pair,
+    momentum_embeddings: Pair,
+    caption_id: Int[Tensor, "b"],
+    queue: PairQueue | None,
+    logit_scale: float | Tensor,
+    alpha: float,
+) -> Float[Tensor, ""]:
+    """ITC of each embedding with the momentum embeddings of the batch of all processes and of the queue.
+
+    Without a queue only with those of the batch. Arguments as in :func:`~mmlearn.objectives.align.momentum_contrast`.
+    Source: Li et al. 2021 (ALBEF), section 3.2.
+    """
+    rows, candidates = own_rows(caption_id), (gather(momentum_embeddings[0]), gather(momentum_embeddings[1]))
+    positives, queues = positive_pairs(gather(caption_id), rows), (candidates[0][:0], candidates[1][:0])
+    if queue is not None:
+        positives = torch.cat([positives, queue.positives(caption_id)], dim=1)  # (b, all + queue)
+        queues = queue.image, queue.text
+    return momentum_contrast(embeddings, candidates, queues, positives, logit_scale, alpha, rows)

@@ -3,14 +3,15 @@
 Paper: Li et al. 2023, "BLIP-2: Bootstrapping Language-Image Pre-training with Frozen Image Encoders and Large Language
 Models". Official code: https://github.com/salesforce/LAVIS (``lavis/models/blip2_models``).
 
-Deviations: the language model is GPT-2, where the paper takes OPT and FlanT5, and the image encoder a vision
-transformer of any size. The Q-Former and the language model share one vocabulary, whose first token is not predicted.
-The Q-Former starts at random, where the paper takes BERT's weights. Wrong pairs are drawn by their softmax within a
-process; the official code adds 1e-4 to it and draws over all processes. Where the batch has ``caption_id``, all equal
-captions are positives. The norm after the image encoder is frozen, in the official code it learns, and τ is kept within
-bounds. Questions are answered as instructions are, after the queries; in the paper the Q-Former reads the question too,
-and the image encoder learns. ``tiny`` is ours: words keep the positions that they have without an image. A checkpoint
-of Transformers is one half of this model, without the temperature and the language head of the first stage.
+Deviations: the language model is a GPT-2 or, as in the paper, an OPT; with FlanT5 see
+:mod:`~mmlearn.models.bridges.blip_2_t5`. The image encoder is a vision transformer of any size. The Q-Former and the
+language model share one vocabulary, whose first token is not predicted. The Q-Former starts at random, where the paper
+takes BERT's weights. Wrong pairs are drawn by their softmax within a process; the official code adds 1e-4 to it and
+draws over all processes. Where the batch has ``caption_id``, all equal captions are positives. The norm after the image
+encoder is frozen, in the official code it learns, and τ is kept within bounds. Questions are answered as instructions
+are, after the queries; in the paper the Q-Former reads the question too, and the image encoder learns. ``tiny`` is
+ours: words keep the positions that they have without an image. A checkpoint of Transformers is one half of this model,
+without the temperature and the language head of the first stage.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,6 @@ from mmlearn.layers.encoders import TINY_IMAGE
 from mmlearn.layers.language import check_text_mask, initialise_as_bert
 from mmlearn.models.align.pair_losses import matching_loss, read_pairs
 from mmlearn.models.bridges.bridge import (
-    GPT2,
     TINY_LANGUAGE,
     BridgeOutput,
     GPT2Config,
@@ -38,10 +38,10 @@ from mmlearn.models.bridges.bridge import (
 )
 from mmlearn.models.bridges.q_former import TINY_QFORMER, QFormer, QFormerConfig, TextSide
 from mmlearn.objectives import gather, hard_negatives, own_rows
-from mmlearn.objectives.align import positive_pairs
 from mmlearn.objectives.bridging import query_text_contrast, query_text_mask, query_text_similarity
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.generative import caption_language_modelling
+from mmlearn.objectives.matching import positive_pairs
 
 PARTS = {"itc": "contrast", "itm": "matching", "itg": "writing", "lm": "a language model"}
 FIRST_STAGE = ("itc", "itm", "itg")
@@ -66,6 +66,8 @@ class BLIP2Config(Config):
         | dict(embedding_width=64, prefix_positions=False),
         "pretrain": dict(objectives=("itc", "itm", "itg")),  # the first stage, without a language model
         "gpt2": dict(),
+        "opt-2.7b": dict(language_model=dict(kind="OPTConfig", width=2560, depth=32, num_heads=32)),
+        "opt-6.7b": dict(language_model=dict(kind="OPTConfig", width=4096, depth=32, num_heads=32)),
     }
 
 
@@ -125,7 +127,7 @@ class BLIP2(PrefixBridge):
         if "lm" in wanted:
             check_special_tokens(config)
             self.language_projection = nn.Linear(former.width, config.language_model.width)
-            self.language_model = GPT2(config.language_model).requires_grad_(False)
+            self.language_model = config.language_model.build().requires_grad_(False)
 
     def _require(self, objective: str) -> None:
         if objective not in self.config.objectives:

@@ -6,16 +6,16 @@ did.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmlearn.generation.cache import DecodingStep, ScoreNext, continue_prompts
 from mmlearn.generation.decoding import greedy
-from mmlearn.layers.embeddings import look_up
+from mmlearn.models.bridges.projector import FrozenParts
 from mmlearn.models.text.gpt2 import GPT2, GPT2Config
 from mmlearn.objectives.generative import causal_language_modelling, response_language_modelling
 
@@ -37,24 +37,10 @@ class Prefix(NamedTuple):
     num_positions: int | Int[Tensor, "b"]  # how many of the language model's positions they take
 
 
-class Bridge(nn.Module):
-    """A system with pretrained parts, such as a ``language_model``.
-
-    A frozen part is in evaluation mode while the rest is trained, so that no dropout is applied in it.
-    """
+class Bridge(FrozenParts):
+    """A system whose ``language_model`` goes on where a text ends, as GPT-2 and OPT do."""
 
     language_model: GPT2
-
-    def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        self.freeze_modes()
-        return self
-
-    def freeze_modes(self) -> None:
-        """Put each part into training or evaluation mode: stages of training decide which parts are frozen."""
-        for part in self.children():
-            if trained := [parameter.requires_grad for parameter in part.parameters()]:
-                part.train(self.training and any(trained))
 
     def step_function(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> ScoreNext:
         """The function that decoding calls: it scores the next token of texts. ``shots`` as in :meth:`generate`."""
@@ -150,7 +136,7 @@ def image_prefix(model: GPT2, prefix: Float[Tensor, "b n d"], positions: bool) -
         raise ValueError(f"The bridge gives embeddings of width {width}; the language model reads {reads}.")
     if positions:
         check_positions(model, n, "the picture")
-        prefix = prefix + model.embedding.positions[:n]
+        prefix = prefix + model.embedding.position_table[:n]
     return Prefix(prefix, torch.ones(b, n, dtype=torch.bool, device=prefix.device), n if positions else 0)
 
 
@@ -166,12 +152,12 @@ def interleave(
     ``ValueError`` where they take more positions than the language model has.
     """
     (s, t), n = tokens.shape[1:], prefixes.shape[2]
-    words = look_up(model.embedding.tokens, tokens.flatten(1)).unflatten(1, (s, t))  # (b, s, t, d)
+    words = model.embedding.words(tokens.flatten(1)).unflatten(1, (s, t))  # (b, s, t, d)
     position = interleaved_positions(mask, n, positions)  # (b, s (n + t))
     num_positions = (position >= 0).sum(1)
     check_positions(model, int(num_positions.max()), f"{s} pictures with their texts")
     x = torch.cat([prefixes, words], 2).flatten(1, 2)  # (b, s (n + t), d)
-    x = x + model.embedding.positions[position] * (position >= 0)[..., None]
+    x = x + model.embedding.position_table[position] * (position >= 0)[..., None]
     return Prefix(x, torch.cat([mask.new_ones(*mask.shape[:2], n), mask], 2).flatten(1), num_positions)
 
 
@@ -197,7 +183,7 @@ def few_shot_prefix(
     n, count = last.shape[1], torch.as_tensor(shots.num_positions)  # (b,)
     if positions:
         check_positions(model, int(count.max()) + n, f"{tokens.shape[1]} shots and a picture after them")
-        last = last + model.embedding.positions[count[:, None] + torch.arange(n, device=last.device)]  # (b, n, d)
+        last = last + model.embedding.position_table[count[:, None] + torch.arange(n, device=last.device)]  # (b, n, d)
         count = count + n
     mask = torch.cat([shots.mask, shots.mask.new_ones(len(last), n)], dim=1)
     return Prefix(torch.cat([shots.x, last], dim=1), mask, count)
@@ -228,7 +214,7 @@ def states_after_prefix(
         if not isinstance(first, int):
             raise ValueError("Words after shots are counted in each row by itself: give their position.")
         check_positions(model, first + t, f"{f'{first} embeddings of a picture and ' if first else ''}{t} tokens")
-        words = look_up(model.embedding.tokens, tokens) + model.embedding.positions[first : first + t]  # (b, t, d)
+        words = model.embedding.words(tokens) + model.embedding.position_table[first : first + t]  # (b, t, d)
     else:
         words = model.embedding(tokens, position + (first if isinstance(first, int) else first[:, None]))
     mask = None if mask is None else torch.cat([prefix.mask, mask], dim=1)

@@ -23,7 +23,6 @@ from mmlearn.layers import Attention, Config, ImageEncoder, ImageEncoderConfig
 from mmlearn.layers.activations import activation_called
 from mmlearn.layers.encoders import TINY_IMAGE
 from mmlearn.models.bridges.bridge import (
-    GPT2,
     TINY_LANGUAGE,
     Bridge,
     GPT2Config,
@@ -169,7 +168,7 @@ class Flamingo(Bridge):
         self.resampler = PerceiverResampler(config)
         depth = len(range(0, config.language_model.depth, config.gated_every))
         self.gated = nn.ModuleList(GatedCrossAttention(config) for _ in range(depth))
-        self.language_model = GPT2(config.language_model).requires_grad_(False)
+        self.language_model = config.language_model.build().requires_grad_(False)
 
     def encode_image(self, image: Float[Tensor, "*b 3 height width"]) -> Float[Tensor, "b n image_width"]:
         """The latents of each image; of several images of a row, (b, s, …), all of them, one after the other."""

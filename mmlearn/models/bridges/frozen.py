@@ -15,14 +15,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
 from mmlearn.layers.encoders import TINY_IMAGE
-from mmlearn.models.bridges.bridge import (
-    GPT2,
-    TINY_LANGUAGE,
-    GPT2Config,
-    PrefixBridge,
-    check_special_tokens,
-    interleave,
-)
+from mmlearn.models.bridges.bridge import TINY_LANGUAGE, GPT2Config, PrefixBridge, check_special_tokens, interleave
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,7 @@ class Frozen(PrefixBridge):
         self.config = config
         self.image_encoder = ImageEncoder(config.image_encoder)
         self.prefix_projection = nn.Linear(config.image_encoder.width, config.num_prefix * config.language_model.width)
-        self.language_model = GPT2(config.language_model).requires_grad_(False)
+        self.language_model = config.language_model.build().requires_grad_(False)
 
     def prefix(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b n d"]:
         tokens = self.image_encoder(image)  # (b, p, image_width)

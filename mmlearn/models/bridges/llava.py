@@ -13,12 +13,12 @@ published names of GPT-2 are ours as well.
 from dataclasses import dataclass
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
-from mmlearn.layers.activations import activation_called
 from mmlearn.layers.encoders import TINY_IMAGE
-from mmlearn.models.bridges.bridge import GPT2, TINY_LANGUAGE, GPT2Config, PrefixBridge, check_special_tokens
+from mmlearn.models.bridges.bridge import TINY_LANGUAGE, GPT2Config, PrefixBridge, check_special_tokens
+from mmlearn.models.bridges.projector import Projector
 
 
 @dataclass(frozen=True)
@@ -40,21 +40,6 @@ class LLaVAConfig(Config):
     }
 
 
-class Projector(nn.Module):
-    """One linear layer, or two with an activation between them, as wide as the language model."""
-
-    def __init__(self, config: LLaVAConfig):
-        super().__init__()
-        width, bias = config.language_model.width, config.projector_bias
-        self.first = nn.Linear(config.image_encoder.width, width, bias=bias)
-        self.second = nn.Linear(width, width, bias=bias) if config.projector_layers == 2 else None
-        self.activation = activation_called(config.projector_activation)
-
-    def forward(self, x: Float[Tensor, "b p image_width"]) -> Float[Tensor, "b p d"]:
-        # (b, p, image_width) → (b, p, d)
-        return self.first(x) if self.second is None else self.second(self.activation(self.first(x)))
-
-
 class LLaVA(PrefixBridge):
     r"""Each patch of the image becomes an embedding that the language model reads as it reads a word.
 
@@ -69,22 +54,18 @@ class LLaVA(PrefixBridge):
 
     def __init__(self, config: LLaVAConfig):
         super().__init__()
-        if config.projector_layers not in (1, 2):
-            raise ValueError(f"projector_layers is 1 or 2, not {config.projector_layers}.")
         if config.skipped_blocks > config.image_encoder.depth:
             raise ValueError(f"Of {config.image_encoder.depth} blocks {config.skipped_blocks} cannot be skipped.")
         check_special_tokens(config)
         self.config = config
         self.image_encoder = ImageEncoder(config.image_encoder).requires_grad_(False)
-        self.language_model = GPT2(config.language_model)
-        self.projector = Projector(config)
+        self.language_model = config.language_model.build()
+        width = config.language_model.width
+        self.projector = Projector(config, config.image_encoder.width, width, width)
 
     def patches(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p image_width"]:
         """States of the patches before the last ``skipped_blocks``."""
-        encoder = self.image_encoder
-        x = encoder.embedding_norm(encoder.embedding(image))  # (b, n, image_width)
-        for block in encoder.transformer.blocks[: len(encoder.transformer.blocks) - self.config.skipped_blocks]:
-            x = block(x)
+        x = self.image_encoder.skip(image, self.config.skipped_blocks)  # (b, n, image_width)
         return x[:, int(self.config.image_encoder.class_token) :]  # without the class token
 
     def prefix(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p d"]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
 from mmlearn.layers.encoders import TINY_IMAGE
-from mmlearn.models.bridges.bridge import GPT2, TINY_LANGUAGE, GPT2Config, PrefixBridge, check_special_tokens
+from mmlearn.models.bridges.bridge import TINY_LANGUAGE, GPT2Config, PrefixBridge, check_special_tokens
 from mmlearn.models.bridges.q_former import TINY_QFORMER, QFormer, QFormerConfig
 
 
@@ -52,7 +52,7 @@ class MiniGPT4(PrefixBridge):
         self.image_encoder = ImageEncoder(config.image_encoder).requires_grad_(False)
         self.query_former = QFormer(config.query_former, config.image_encoder.width).requires_grad_(False)
         self.language_projection = nn.Linear(config.query_former.width, config.language_model.width)
-        self.language_model = GPT2(config.language_model).requires_grad_(False)
+        self.language_model = config.language_model.build().requires_grad_(False)
 
     def prefix(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b q d"]:
         return self.language_projection(self.query_former(self.image_encoder(image))[0])  # (b, q, image) → (b, q, d)

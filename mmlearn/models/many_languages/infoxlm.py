@@ -22,8 +22,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert
-from mmlearn.models.align.pair_losses import queue_contrast
-from mmlearn.models.align.pair_queue import PairQueue
+from mmlearn.models.align.pair_queue import PairQueue, queue_contrast
 from mmlearn.models.many_languages.texts import LARGE, XLM_R, for_two_texts
 from mmlearn.objectives import gather, masked_cross_entropy, update_momentum_encoder
 from mmlearn.objectives.masked import IGNORED

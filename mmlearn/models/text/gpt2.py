@@ -44,6 +44,10 @@ class GPT2Config(TransformerConfig):
         "xl": dict(width=1600, depth=48, num_heads=25),
     }
 
+    def build(self) -> "GPT2":
+        """The language model of this configuration; a bridge need not know which it is."""
+        return GPT2(self)
+
 
 class GPT2Output(NamedTuple):
     tokens: Float[Tensor, "b t d"]
@@ -64,9 +68,9 @@ class GPT2(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = TextEmbedding(config.vocab_size, config.width, config.max_length)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout: nn.Module = nn.Dropout(config.dropout)
         self.transformer = Transformer(config)
-        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
+        self.norm: nn.Module = nn.LayerNorm(config.width, eps=config.norm_epsilon)
 
     def forward(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> GPT2Output:
         x = self.states(tokens, mask)  # (b, t, d)

@@ -266,9 +266,20 @@ class Llama(nn.Module):
         Shorter ones are padded at their left, where ``prompt_mask`` is False. Earlier turns of a chat may have ended.
         """
         prompt = self.embedding.weight.new_zeros(1, 0, dtype=torch.long) if prompt is None else prompt
+        return self.write(lambda step: self.embed(step.tokens), prompt, decode, prompt_mask, max_length)
+
+    def write(
+        self,
+        embed: Callable[[DecodingStep], Float[Tensor, "n t d"]],
+        prompt: Int[Tensor, "b prompt"],
+        decode: Callable[..., Tensor],
+        prompt_mask: Bool[Tensor, "b prompt"] | None,
+        max_length: int,
+    ) -> Int[Tensor, "b t"]:
+        """As :meth:`generate`, where ``embed`` gives the embeddings of a step: a bridge puts images among words."""
 
         def read(step: DecodingStep) -> Float[Tensor, "n v"]:
-            states = self.read(self.embed(step.tokens), step.key_mask, real_positions(step.mask))
+            states = self.read(embed(step), step.key_mask, real_positions(step.mask))
             return self.logits(states[:, -1])
 
         config = self.config

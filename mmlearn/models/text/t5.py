@@ -60,6 +60,8 @@ class T5Config(TransformerConfig):
         "v1.1-small": V1_1 | dict(depth=8, num_heads=6, mlp_width=1024),
         "v1.1-base": V1_1 | dict(width=768, depth=12, num_heads=12),
         "v1.1-large": V1_1 | dict(width=1024, depth=24, num_heads=16, mlp_width=2816),
+        "flan-t5-xl": V1_1 | dict(width=2048, depth=24, num_heads=32, mlp_width=5120),  # v1.1, tuned on instructions
+        "flan-t5-xxl": V1_1 | dict(width=4096, depth=24, num_heads=64, mlp_width=10_240),
     }
 
 

@@ -10,7 +10,7 @@ from mmlearn.generation.cache import start_prompts
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import record_attention
 from mmlearn.layers.encoders import TINY_IMAGE
-from mmlearn.models import GPT2
+from mmlearn.models import GPT2, OPT, GPT2Config, OPTConfig
 from mmlearn.models.bridges.bridge import Bridge, PrefixBridge
 from mmlearn.objectives import causal_language_modelling
 from mmlearn.recipes.discovery import find_recipe, system_files
@@ -36,10 +36,12 @@ def test_all_are_there():
     assert BRIDGES == ["blip-2", "flamingo", "frozen", "llava", "minigpt-4"]
 
 
+@pytest.mark.parametrize("language", [GPT2Config, OPTConfig])
 @pytest.mark.parametrize("positions", [False, True])
 @pytest.mark.parametrize("name", PREFIXES)
-def test_without_a_prefix_the_language_model_speaks_bit_for_bit(name, positions):
-    system, given = shaken(tiny(name, prefix_positions=positions)).eval(), batch()
+def test_without_a_prefix_the_language_model_speaks_bit_for_bit(name, positions, language):
+    system, given = shaken(tiny(name, prefix_positions=positions, language_model=language.tiny())).eval(), batch()
+    assert isinstance(system.language_model, OPT) == (language is OPTConfig)
     nothing = torch.zeros(8, 0, system.language_model.config.width)
     for mask in (None, given["mask"]):
         said = system.logits_after_prefix(nothing, given["tokens"], mask)

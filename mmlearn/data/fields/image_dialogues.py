@@ -1,0 +1,61 @@
+"""Texts of a vision–language model, in which tokens stand for images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch.utils.data import Dataset
+
+from mmlearn.data.fields.field import Batch, resize, size
+from mmlearn.data.fields.texts import Dialogues
+from mmlearn.layers.config import Config
+
+
+@dataclass(frozen=True)
+class ImageDialogues(Dialogues):
+    """As :class:`Dialogues`, with the image tokens of one image after the start token of each text.
+
+    The image token is the last of the vocabulary, and no word. A vision–language model reads an embedding of the image
+    at each; how many there are, ``image_tokens``, its configuration says, as ``num_image_tokens``.
+    """
+
+    sentinels: int = 1
+    image_tokens: int = 0
+
+    def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
+        """As of :class:`Dialogues`, with the number of image tokens."""
+        config = resize(config, {"image_size": int(data[0].image.shape[-1])})
+        found, count, most = super().fitted(data, config, seed), config.num_image_tokens, size(config, "max_length")
+        if (needed := found.tokenizer.max_length + count) > most:
+            raise ValueError(
+                f"Texts of {found.tokenizer.max_length} tokens and {count} of an image are {needed}, more than the "
+                f"{most} that the language model reads: take shorter ones, or smaller pictures."
+            )
+        return replace(found, image_tokens=count)
+
+    def __call__(self, samples: Sequence[Any]) -> Batch:
+        return self.with_images(super().__call__(samples), self.tokenizer.vocab_size, self.image_tokens)
+
+    def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
+        return self.with_images(
+            super().example(b, config, generator), size(config, "vocab_size") - 1, config.num_image_tokens
+        )
+
+    @staticmethod
+    def with_images(batch: Batch, image_token: int, count: int) -> Batch:
+        """The batch with so many image tokens after each start token; they are real, and nobody is to say them."""
+        put_in = {"tokens": image_token, "mask": True, "response": False}
+        return {
+            name: torch.cat([x[:, :1], x.new_full((len(x), count), put_in[name]), x[:, 1:]], 1) if name in put_in else x
+            for name, x in batch.items()
+        }
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """As of :class:`Dialogues`, with the number of image tokens."""
+        return super().save(folder) | {"image_tokens": self.image_tokens}
+
+    def load(self, folder: Path, values: dict[str, Any]) -> Self:
+        """The inverse of :meth:`save`."""
+        return replace(super().load(folder, values), image_tokens=int(values["image_tokens"]))

@@ -1,0 +1,200 @@
+"""A vision–language model as they are built today: an image tower, a projector, and a Llama that reads both.
+
+An image becomes k embeddings, as long as those of words. In the text stands a special token k times, the *image token*,
+and each of these gives way to one embedding. Then the language model reads on as if all were words. That is the idea.
+LLaVA-1.5, Idefics3, SmolVLM and nanoVLM differ in how patches become k embeddings:
+
+=================  ======================================  =======================  =====
+model              patches of the tower                    projector                k
+=================  ======================================  =======================  =====
+LLaVA-1.5          all, before the last block              two layers               576
+Idefics3, SmolVLM  s × s neighbours become one             one matrix               64–169
+a small one        their mean                              two layers, k outputs    4
+=================  ======================================  =======================  =====
+
+Papers: Liu et al. 2024, "Improved Baselines with Visual Instruction Tuning" (LLaVA-1.5); Laurençon et al. 2024,
+"Building and better understanding vision-language models" (Idefics3); Marafioti et al. 2025, "SmolVLM". Official code:
+https://github.com/haotian-liu/LLaVA, https://github.com/huggingface/smollm, https://github.com/huggingface/nanoVLM.
+
+Deviations: no image is cut into tiles, as Idefics3 and SmolVLM do; a tile is a further image. All are of one size. The
+tower never learns, as in LLaVA-1.5. ``tiny`` is ours.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.generation.cache import DecodingStep, pad_left
+from mmlearn.generation.decoding import greedy
+from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
+from mmlearn.layers.encoders import TINY_IMAGE
+from mmlearn.models.bridges.projector import FrozenParts, Projector
+from mmlearn.models.bridges.vlm_sizes import PUBLISHED, SIGLIP_B, check_sizes
+from mmlearn.models.text.llama import Llama, LlamaConfig
+from mmlearn.objectives.generative import response_language_modelling
+
+Images = Float[Tensor, "b 3 height width"] | Float[Tensor, "b s 3 height width"]  # one of each row, or s
+
+
+@dataclass(frozen=True)
+class VLMConfig(Config):
+    image_encoder: ImageEncoderConfig = SIGLIP_B
+    language_model: LlamaConfig = LlamaConfig(**LlamaConfig.PRESETS["SmolLM2-135M"])
+    image_token: int | None = None  # gives way to an embedding of an image; None: the last of the vocabulary
+    skipped_blocks: int | None = None  # last blocks of the tower that are left out, and its norm; None: neither is
+    shuffle: int = 1  # s: so many rows and columns of patches become one embedding
+    pooled_tokens: int = 0  # k embeddings of the mean of all patches, instead; 0: patches stay apart
+    projector_layers: int = 2
+    projector_activation: str = "gelu"
+    projector_bias: bool = True
+
+    PRESETS = {"tiny": dict(image_encoder=TINY_IMAGE, language_model=LlamaConfig.tiny(), shuffle=2), **PUBLISHED}
+
+    @property
+    def num_image_tokens(self) -> int:
+        """k: how many tokens of a text an image takes."""
+        size, patch = self.image_encoder.image_size, self.image_encoder.patch_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return self.pooled_tokens or (height // patch // self.shuffle) * (width // patch // self.shuffle)
+
+
+class VLMOutput(NamedTuple):
+    image_embeddings: Float[Tensor, "b n d"]  # n = s k, of the s images of each row
+    token_logits: Float[Tensor, "b t v"]  # at position i: of the token after token i
+
+
+def pixel_shuffle(x: Float[Tensor, "b p d"], rows: int, s: int) -> Float[Tensor, "b fewer wider"]:
+    r"""s × s neighbouring patches become one, which is s² times as wide: nothing is lost, and fewer tokens are read.
+
+    .. math:: z \in \mathbb{R}^{(H W) \times d} \to \mathbb{R}^{\frac{H W}{s^2} \times s^2 d}
+
+    ``rows`` is H. Source: Laurençon et al. 2024, section 4.1; Shi et al. 2016, for the name.
+    """
+    return rearrange(x, "b (row y column x) d -> b (row column) (y x d)", row=rows // s, y=s, x=s)
+
+
+class VLM(FrozenParts):
+    r"""The projected patches of images stand in a text in place of its image tokens, and a Llama reads on.
+
+    .. math:: e_i = \begin{cases} \mathrm{projector}(\mathrm{tower}(I))_{c(i)} & x_i = \text{image token} \\
+       E[x_i] & \text{otherwise} \end{cases} \qquad p(x_{i+1} \mid I, x_{\le i}) = \mathrm{Llama}(e_1, \dots, e_i)
+
+    where c(i) counts the image tokens up to i. ``image_encoder`` and ``language_model`` are built from the
+    configuration, unless they are given: a tower is any module from images to (b, p, width). ``ValueError`` for
+    patches that s does not divide, and for an image that is longer than the context of the language model.
+    """
+
+    def __init__(self, config: VLMConfig, image_encoder: nn.Module | None = None, language_model: Llama | None = None):
+        super().__init__()
+        check_sizes(config)
+        self.config = config
+        language, inputs = config.language_model, config.image_encoder.width * config.shuffle**2
+        self.image_token = language.vocab_size - 1 if config.image_token is None else config.image_token
+        self.image_encoder = (image_encoder or ImageEncoder(config.image_encoder)).requires_grad_(False)
+        self.projector = Projector(config, inputs, language.width, language.width * max(config.pooled_tokens, 1))
+        self.language_model = language_model or Llama(config.language_model)
+
+    def patches(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p image_width"]:
+        """What the tower says of each patch, without its class token."""
+        if self.config.skipped_blocks is None:
+            x = self.image_encoder(image)
+        else:  # earlier blocks keep more detail than the last, which was trained to sum up
+            x = self.image_encoder.skip(image, self.config.skipped_blocks)
+        return x[:, int(self.config.image_encoder.class_token) :]
+
+    def encode_image(self, image: Images) -> Float[Tensor, "b n d"]:
+        """The embeddings of the image of each row, or of its s images one after the other: n = s k."""
+        x = self.patches(image if image.ndim == 4 else image.flatten(0, 1))  # (b s, p, image_width)
+        if self.config.pooled_tokens:
+            x = x.mean(1, keepdim=True)  # (b s, 1, image_width)
+        elif self.config.shuffle > 1:
+            x = pixel_shuffle(x, image.shape[-2] // self.config.image_encoder.patch_size, self.config.shuffle)
+        x = self.projector(x)  # (b s, k, d), or (b s, 1, k d) of pooled patches
+        return rearrange(x, "(b s) k (more d) -> b (s k more) d", b=len(image), more=max(self.config.pooled_tokens, 1))
+
+    def embed(
+        self, images: Float[Tensor, "b n d"], tokens: Int[Tensor, "b t"], is_image: Bool[Tensor, "b t"]
+    ) -> Float[Tensor, "b t d"]:
+        """The embeddings of words; the i-th image token of a row gives way to the i-th embedding of its images."""
+        words, n = self.language_model.embed(tokens), images.shape[1]  # (b, t, d)
+        if not n:  # there is no image, or its keys are in the cache
+            return words
+        count = is_image.cumsum(1)  # (b, t): image tokens up to here
+        row = torch.arange(len(tokens), device=tokens.device)[:, None]  # (b, 1)
+        chosen = images[row, (count - 1).clamp(0, n - 1)]  # (b, t, d)
+        return torch.where((is_image & (count <= n))[..., None], chosen, words)
+
+    def forward(
+        self,
+        image: Images,
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+        image_mask: Bool[Tensor, "b s"] | None = None,
+    ) -> VLMOutput:
+        """Images in the order of their tokens; ``image_mask`` is True where one is real: those of a row come first."""
+        images = self.encode_image(image)  # (b, n, d)
+        is_image = self.find_images(images, tokens, mask, image_mask)  # (b, t)
+        states = self.language_model.read(self.embed(images, tokens, is_image), mask)  # (b, t, d)
+        return VLMOutput(images, self.language_model.logits(states))
+
+    def find_images(
+        self, images: Float[Tensor, "b n d"], tokens: Int[Tensor, "b t"], mask: Tensor | None, image_mask: Tensor | None
+    ) -> Bool[Tensor, "b t"]:
+        """Where images stand. ``ValueError`` for a row whose image tokens are not those of its images."""
+        is_image = tokens == self.image_token if mask is None else (tokens == self.image_token) & mask  # (b, t)
+        found, k = is_image.sum(1), self.config.num_image_tokens  # (b,)
+        wanted = torch.full_like(found, images.shape[1]) if image_mask is None else k * image_mask.sum(1)
+        if not torch.compiler.is_compiling() and not (found == wanted).all():  # a graph looks at no value
+            i = int((found != wanted).nonzero()[0, 0])
+            raise ValueError(
+                f"Text {i} has {found[i]} image tokens, and its {wanted[i] // k} images need {wanted[i]}, {k} each."
+            )
+        return is_image
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """The next token of each ``response``, or without one in the batch of all words. ``ValueError`` for no text."""
+        self.freeze_modes()
+        tokens, mask = batch["tokens"], batch.get("mask")
+        if not len(tokens):
+            raise ValueError("A batch holds at least one image with its text.")
+        logits = self(batch["image"], tokens, mask, batch.get("image_mask")).token_logits
+        asked = batch.get("response", tokens != self.image_token)  # images are not predicted
+        return {"lm": response_language_modelling(logits, tokens, asked, mask)}
+
+    @torch.no_grad()
+    def generate(
+        self,
+        image: Images,
+        decode: Callable[..., Tensor] = greedy,  # of mmlearn.generation.decoding
+        *,
+        prompt: Int[Tensor, "b prompt"] | None = None,
+        prompt_mask: Bool[Tensor, "b prompt"] | None = None,
+        max_length: int = 20,
+    ) -> Int[Tensor, "b length"]:
+        """Texts that continue the ``prompt``, of up to ``max_length`` tokens with it and with the end token.
+
+        A ``prompt`` without image tokens comes after the images. Shorter ones are padded at their left, where
+        ``prompt_mask`` is False. Errors as of :meth:`forward`.
+        """
+        images = self.encode_image(image)  # (b, n, d)
+        given = torch.zeros(len(images), 0, dtype=torch.long, device=images.device) if prompt is None else prompt
+        prompt, prompt_mask = given, torch.ones_like(given, dtype=torch.bool) if prompt_mask is None else prompt_mask
+        if not (prompt == self.image_token).any() and images.shape[1]:
+            before = prompt.new_full((images.shape[1],), self.image_token)
+            rows = [torch.cat([before, row[real]]) for row, real in zip(prompt, prompt_mask)]
+            padded = pad_left(rows, self.language_model.config.pad_token)
+            prompt, prompt_mask = (part.to(prompt.device) for part in padded)
+        self.find_images(images, prompt, prompt_mask, None)
+
+        def embed(step: DecodingStep) -> Float[Tensor, "n t d"]:
+            is_image = (step.tokens == self.image_token) & step.new
+            return self.embed(step.context(images), step.tokens, is_image)  # images in the first step alone
+
+        longest = max_length + prompt.shape[1] - given.shape[1]  # what was put in is not counted
+        written = self.language_model.write(embed, prompt, decode, prompt_mask, longest)
+        return torch.cat([given, written[:, prompt.shape[1] :]], dim=1)
