@@ -242,6 +242,21 @@ def training_curve(
 
 
 @plt.rc_context(PLAIN)
+def progress(lines: Mapping[str, Sequence[float]], *, every: int, floors: Mapping[str, float] | None = None) -> Figure:
+    """Shares that were measured ``every`` so many steps of a training, and what chance would give."""
+    figure, ((axis,),) = new_figure(1, 1, 6.4, 3.0)
+    for name, values in lines.items():
+        axis.plot(every * np.arange(1, len(values) + 1), values, marker="o", markersize=3.5, label=name)
+    for name, floor in (floors or {}).items():
+        axis.axhline(floor, color=MUTED, linestyle="--", linewidth=1, label=name)
+    axis.set(xlabel="step", ylabel="test pictures", ylim=(0, 1.03))
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=2)
+    return figure
+
+
+@plt.rc_context(PLAIN)
 def seeds_as_dots(
     results: Mapping[str, float | Sequence[float]],
     *,

@@ -82,6 +82,8 @@ def test_answers_mark_what_fits():
 def test_curves_and_bars_show_their_floors():
     figure = draw.training_curve({"one": [3.0, 2.0, 1.0], "two": [3.0]}, {"knows nothing": 2.5})
     assert "knows nothing" in [text.get_text() for text in figure.axes[0].texts]
+    figure = draw.progress({"one": [0.1, 0.9]}, every=10, floors={"chance": 0.25})
+    assert list(figure.axes[0].lines[0].get_xdata()) == [10, 20]
     figure = draw.seeds_as_dots({"a": 0.5, "b": [0.2, 0.4]}, label="R@1", chance=0.1, untrained={"a": 0.05})
     assert [text.get_text() for text in figure.axes[0].texts] == ["50%", "30%"]
     plt.close("all")
