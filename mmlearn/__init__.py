@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from mmlearn.pretrained import load_pretrained
+    from mmlearn.pretrained import load_pretrained, load_processor
 
-__all__ = ["load_pretrained"]
+__all__ = ["load_pretrained", "load_processor"]
 
 
 def __getattr__(name: str):
@@ -22,3 +22,11 @@ def __getattr__(name: str):
     if not name.startswith("_") and find_spec(f"mmlearn.{name}"):
         return import_module(f"mmlearn.{name}")
     raise AttributeError(f"module 'mmlearn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What there is, so that completion shows it before it is imported."""
+    from pathlib import Path
+
+    parts = {path.stem for path in Path(__file__).parent.iterdir() if path.suffix == ".py" or path.is_dir()}
+    return sorted({*globals(), *__all__, *(part for part in parts if part.isidentifier() and not part.startswith("_"))})

@@ -53,6 +53,7 @@ def everywhere(
 @app.command()
 def systems(
     name: Annotated[str | None, typer.Argument(help="Such as clip: its presets with their parameters.")] = None,
+    zoo: Annotated[bool, typer.Option("--zoo", help="List the weights that come with the package instead.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the systems: what each reads and learns, and its presets. With a name, how large its presets are.
@@ -60,9 +61,11 @@ def systems(
     Example: mmlearn systems clip
     """
     from mmlearn.recipes.discovery import system_files
-    from mmlearn.systems_command import presets_of, row_of
+    from mmlearn.systems_command import presets_of, row_of, zoo_rows
 
-    show(presets_of(name) if name else [row_of(each) for each in system_files()], as_json)
+    if zoo and name:
+        raise ValueError("--zoo lists all weights; leave out the name.")
+    show(zoo_rows() if zoo else presets_of(name) if name else [row_of(each) for each in system_files()], as_json)
 
 
 @app.command()

@@ -22,3 +22,21 @@ def presets_of(name: str) -> list[dict[str, str | int]]:
             made = recipe.make(recipe.config.preset(preset))
         rows.append({"preset": preset, "parameters": sum(x.numel() for x in made.parameters())})
     return rows
+
+
+def zoo_rows() -> list[dict[str, str | int | float]]:
+    """The weights of the zoo in a line each: for ``load_pretrained("zoo/…")``, or ``load_zoo`` where a lesson's class
+    is filled."""
+    from mmlearn.pretrained.zoo import zoo_records
+
+    return [
+        {
+            "name": f"zoo/{name}",
+            "system": record["system"] or f"of lesson {record['lesson']}",
+            "steps": record["steps"],
+            "seconds": record["seconds"],
+            "data": record["data"],
+            "megabytes": record["megabytes"],
+        }
+        for name, record in zoo_records().items()
+    ]

@@ -110,7 +110,16 @@ MAY = {
         "objectives",
         "pretrained.backbone",
     },
-    "pretrained": {"models", "layers", "suggestions", "recipes", "files", "data.packaged", "data.tokenizer"},
+    "pretrained": {
+        "models",
+        "layers",
+        "suggestions",
+        "recipes",
+        "files",
+        "data.packaged",
+        "data.tokenizer",
+        "data.grid_features",
+    },
     "data": {
         "suggestions",
         "user_folder",

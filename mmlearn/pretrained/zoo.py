@@ -7,10 +7,13 @@ it: weights as fp16, and as metadata the system, its configuration, its tokenize
 
 import hashlib
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from tokenizers import Tokenizer as Engine
@@ -66,6 +69,35 @@ def load_zoo(name: str, into: nn.Module | None = None) -> Trained:
         raise ValueError(f"zoo/{name} does not fit this {type(into).__name__}: see {(missing + other)[0]}.")
     into.load_state_dict(own | tensors)
     return Trained(into.eval(), tokenizer, record)
+
+
+class Processor(NamedTuple):
+    """What a model of the zoo reads pictures and texts with: words and pictures in, tensors out."""
+
+    tokenizer: Tokenizer
+    frozen_grid: bool  # it reads features of a frozen network in place of pixels
+
+    def __call__(
+        self, images: Float[Tensor, "b 3 height width"], texts: Sequence[str]
+    ) -> dict[str, Float[Tensor, "..."] | Tensor]:
+        """``image``, ``tokens`` and ``mask``, as ``forward`` takes them. Pictures are from 0 to 1, 96 pixels a side."""
+        from mmlearn.data.grid_features import grid_features
+
+        tokens, mask = self.tokenizer(texts)  # (b, t) each
+        if self.frozen_grid:
+            grid = grid_features(images, keep=False)  # (b, positions, 96)
+            side = math.isqrt(grid.shape[1])
+            images = grid.mT.unflatten(2, (side, side))  # (b, 96, rows, columns)
+        return {"image": images, "tokens": tokens, "mask": mask}
+
+
+def load_processor(name: str) -> Processor:
+    """How ``zoo/NAME`` reads pictures and texts. Errors as of :func:`load_zoo`; ``ValueError`` if it reads no texts."""
+    published, _, tokenizer = _metadata(_verified(name.removeprefix("zoo/")))
+    if tokenizer is None:
+        raise ValueError(f"{name} reads no text, and has no tokenizer.")
+    image = (published.get("config") or {}).get("image", {})
+    return Processor(tokenizer, image.get("channels", 3) != 3)
 
 
 def keep(

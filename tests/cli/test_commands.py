@@ -117,6 +117,10 @@ def test_systems(works, fails):
     }["clip"].items()
     assert works("systems", "clip").out.splitlines()[3].split() == ["ViT-B/32", "151277313"]
     fails("systems", "clp", says="There is no system 'clp'; did you mean 'clip'?")
+    kept = {row["name"]: row for row in json.loads(works("systems", "--zoo", "--json").out)}
+    assert kept["zoo/clip-collages"]["system"] == "clip"
+    assert kept["zoo/uniter-collages"]["system"] == "of lesson 08"
+    fails("systems", "clip", "--zoo", says="--zoo lists all weights; leave out the name.")
 
 
 @pytest.mark.parametrize(("text", "steps"), [("500", 500), ("1e3", 1000), ("1_000", 1000), ("1.5e1", 15)])

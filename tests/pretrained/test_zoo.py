@@ -99,6 +99,16 @@ def test_a_record_says_what_it_must(archives, lacking):
     refused(f"needs '{lacking}'", keep, "own", nn.Linear(2, 2), record, archives=archives)
 
 
+def test_a_processor_makes_what_the_model_reads():
+    import mmlearn
+
+    model, processor = mmlearn.load_pretrained("zoo/clip-collages"), mmlearn.load_processor("zoo/clip-collages")
+    inputs = processor(torch.rand(2, 3, 96, 96), ["two bananas", "a dog with a bicycle"])
+    with torch.no_grad():
+        assert model(**inputs).text_embedding.shape == (2, 128)
+    assert {"load_pretrained", "load_processor", "models", "data", "training"} <= set(dir(mmlearn))
+
+
 def test_what_ships_is_whole_small_and_licensed():
     records = zoo_records()
     assert {"clip-collages", "uniter-collages"} <= set(records)
