@@ -153,7 +153,7 @@ MAY = {
     "exercise_commands": {"exercises", "console"},
     "run_command": {"chapters", "notebooks", "console"},
     "plan_command": {"recipes", "training", "console", "escaping"},
-    "systems_command": {"recipes"},
+    "systems_command": {"recipes", "pretrained"},
     "train_command": {"data", "training", "console", "escaping"},
 }  # cli, __main__ and __init__ sit on top
 
