@@ -378,6 +378,6 @@ def looking_board(
         ink = RIGHT if right else WRONG
         coloured_caption(axis, text, [(start, start + len(word.strip()))], size=9, inks=(ink,))
         if not right:
-            axis.set_title(f"right: {answer.strip()}", fontsize=9, color=WRONG)
+            axis.set_title(f"answer: {answer.strip()}", fontsize=9, color=WRONG)
     figure.suptitle(title, fontsize=10.5)
     return figure

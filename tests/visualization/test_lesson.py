@@ -67,7 +67,7 @@ def test_boards_are_drawn():
     figure = draw.looking_board(
         images[:1], [boxes], [torch.tensor([0.1, 0.9])], ["<start> a<mask> cat<end><pad>"], ["red"], ["blue"], [1]
     )
-    assert figure.axes[0].get_title() == "right: blue"
+    assert figure.axes[0].get_title() == "answer: blue"
     plt.close("all")
 
 
