@@ -102,6 +102,8 @@ LEARNED = {
     "route_to_one": "probability",
     "balance_of_prototypes": "logits",
     "tied_logits": "table bias",
+    "grouped_attention": "query key value",
+    "rotate": "x",
 }
 NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "input": "patchify sinusoidal_positions box_sizes same_caption melscale_fbanks frame_count frame_mask collapse "
@@ -111,16 +113,16 @@ NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "interleaved_positions draw_pairs without_style one_vocabulary next_of_box three_encodings mixing_rates "
     "infilling_task backwards seq2seq_mask what_learns leave_one_out destroy_numbers keep_modalities "
     "until_end other_captions position_encoding words_then_codes responses_in_turn shuffled_labels "
-    "whisper_log_mel may_follow",
+    "whisper_log_mel may_follow window_mask",
     "target": "adaptive_weight moving_entries dead_entries normalised_patches contextual_targets "
     "inheritance_rate ratio_masks ipot soft_scores momentum_update momentum_weights distilled_targets quantise "
     "hungarian",
     "measure": "on_grid pointing_accuracy entropy mass_ratio modality_gap zero_shot ranks recall_at median_rank iou "
     "best_region nlvr_accuracy gradient_maps box_of_map si_sdr frames_near greedy sampling_probabilities beam_search "
     "question_of recall_by_chance edit_rate length_scores ctc_scores dequantise write_box "
-    "most_right_by_votes bleu tf_idf cider_d prior_guesses cached_attention",
-    "cost": "utilisation sharded_bytes block_flops recomputed_bytes kept_by_block scaled_rate",
-    "gradient": "gather_backward ring_all_reduce backward_in_chunks",
+    "most_right_by_votes bleu tf_idf cider_d prior_guesses cached_attention window_step",
+    "cost": "utilisation sharded_bytes block_flops recomputed_bytes kept_by_block scaled_rate swiglu_width",
+    "gradient": "gather_backward ring_all_reduce backward_in_chunks rms_norm_backward",
 }
 
 # Two arguments that a student may write in the other order; "-" where either order is right.
@@ -160,7 +162,8 @@ IDS = (
 NO_ROWS = ("random_negatives", "permute_sentences", "draw_spans", "sample_replacements")
 AXES = (
     "masked_cross_entropy soft_scores momentum_update momentum_weights straight_through si_sdr frame_count "
-    "gather_backward low_rank question_of quantise dequantise generalised_iou position_encoding"
+    "gather_backward low_rank question_of quantise dequantise generalised_iou position_encoding "
+    "rms_norm_backward"
 )
 
 

@@ -40,8 +40,10 @@ from mmlearn.models.question_answering.san import AttentionHop
 from mmlearn.models.recurrent_captions.sca_cnn import ORDERS, ChannelSpatialAttention
 from mmlearn.models.recurrent_captions.show_and_tell import ShowAndTell, ShowAndTellConfig
 from mmlearn.models.speech.encoder import frame_count, frame_mask
+from mmlearn.models.text import llama
 from mmlearn.models.text.bert import BERTConfig
 from mmlearn.models.text.gpt2 import GPT2, GPT2Config
+from mmlearn.models.text.llama import LlamaConfig
 from mmlearn.models.trimodal.drop_token import drop_tokens
 from mmlearn.models.trimodal.graph_mfn import EDGES, SUBSETS, DynamicFusionGraph
 from mmlearn.models.trimodal.mult import read_others
@@ -402,6 +404,19 @@ def test_worked_examples_of_exercise_06():
     output, *grown = of["cached_attention"](*new, *kept)
     assert output.item() == pytest.approx(7, abs=5e-4)
     assert [one.flatten().tolist() for one in grown] == [pytest.approx([0, 1.0986]), [4, 8]]
+    assert of["swiglu_width"](4096, 256) == LlamaConfig().mlp_width == 11_008
+    values = rows([2, 4], [10, 20])[None, ..., None]
+    shared = of["grouped_attention"](torch.zeros(1, 4, 1, 1), torch.ones(1, 2, 2, 1), values)
+    assert shared.flatten().tolist() == [3, 3, 15, 15]
+    assert of["window_mask"](2, 4, 2).int().tolist() == [[0, 1, 1, 0], [0, 0, 1, 1]]
+    turned = layers.rotate(rows([1, 2, 3, 4])[None, None], rows([0.5, 1]) * torch.pi)
+    assert turned.flatten().tolist() == pytest.approx([-3, -2, 1, -4], abs=1e-5)
+    output, *cut = of["window_step"](*new, *rows([5, 0], [9, 4])[:, None, None, :, None], 2)
+    assert output.item() == pytest.approx(7, abs=5e-4)
+    assert [one.flatten().tolist() for one in cut] == [pytest.approx([0, 1.0986]), [4, 8]]
+    there, back, scale = of["rms_norm_backward"](rows([1, 7]), rows(1, 2), rows([1, 0]), 0.0)
+    assert there[0].tolist() == pytest.approx([0.2, 2.8])
+    assert (back[0].tolist(), scale.tolist()) == (pytest.approx([0.196, -0.028]), pytest.approx([0.2, 0]))
 
 
 def test_the_tied_table_of_exercise_06_is_that_of_the_library():
@@ -431,6 +446,28 @@ def test_the_cached_attention_of_exercise_06_is_that_of_the_library():
         torch.testing.assert_close(layer.output(output.transpose(1, 2).flatten(2)), wanted)
         for one, other in zip(kept, cache.kept[layer]):
             assert torch.equal(one, other)
+
+
+def test_what_changed_since_gpt_2_in_exercise_06_is_that_of_the_library():
+    of, same = {task.name: task.reference for task in TASKS if task.exercise == "06_text"}, torch.testing.assert_close
+    config = dataclasses.replace(LlamaConfig.tiny(), window=3)
+    layer, x = llama.GroupedQueryAttention(config), torch.randn(2, 6, config.width)
+    query = layer.query(x).unflatten(2, (config.num_heads, -1)).transpose(1, 2)
+    key, value = layer.keys_and_values(x)
+    same(layer.output(of["grouped_attention"](query, key, value).transpose(1, 2).flatten(2)), layer(x))
+    seen = llama.in_window(6, 6, 3, None, x.device)
+    assert torch.equal(of["window_mask"](6, 6, 3), seen[0].tril())
+    group, kept = layer.group, (torch.zeros(2, config.num_heads, 0, key.shape[-1]),) * 2
+    wide = [one.repeat_interleave(group, dim=1) for one in (key, value)]
+    for i in range(6):
+        output, *kept = of["window_step"](*(one[:, :, i : i + 1] for one in (query, *wide)), *kept, 3)
+    same(layer.output(output.transpose(1, 2).flatten(2)), layer(x, mask=seen, causal=True)[:, -1:])
+    norm = llama.RMSNorm(config.width, config.norm_epsilon)
+    torch.nn.init.normal_(norm.weight)
+    upstream, leaf = torch.randn_like(x), x.clone().requires_grad_()
+    wanted = norm(leaf)
+    gradients = torch.autograd.grad(wanted, [leaf, norm.weight], upstream)
+    same(of["rms_norm_backward"](x, norm.weight.detach(), upstream, config.norm_epsilon), (wanted.detach(), *gradients))
 
 
 def test_worked_examples_of_exercise_07():
