@@ -103,12 +103,12 @@ def beam_search(
     end_token: EndToken,
     max_length: int,
     pad_token: int = 0,
-    turns: bool = False,
     allowed: Allowed | None = None,
-    min_new_tokens: int = 0,
-    no_repeat_ngram_size: int = 0,
     beams: int = 3,
     length_penalty: float = 1.0,
+    turns: bool = False,
+    min_new_tokens: int = 0,
+    no_repeat_ngram_size: int = 0,
 ) -> Int[Tensor, "b length"]:
     r"""Keep the ``beams`` likeliest beginnings of each text, and of all that ended take the best for its length.
 
