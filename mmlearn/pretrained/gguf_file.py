@@ -8,6 +8,7 @@ files is not used, because it trusts counts and offsets.
 
 import math
 import mmap
+import re
 import struct
 from itertools import pairwise
 from pathlib import Path
@@ -102,7 +103,7 @@ class GGUF:
 
     def _name(self) -> str:
         """A name that a message can repeat."""
-        if not (name := self._text()).isprintable():
+        if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", name := self._text()):
             raise ValueError(f"{self.path} has a name that cannot be printed: {name!r:.60}.")
         return name
 

@@ -28,6 +28,7 @@ SECOND_NAMES = {
     "gpt2": dict(hidden_size="n_embd", num_hidden_layers="n_layer", num_attention_heads="n_head")
     | dict(max_position_embeddings="n_positions"),
     "t5": dict(hidden_size="d_model", num_hidden_layers="num_layers", num_attention_heads="num_heads", head_dim="d_kv"),
+    "whisper": ENCODER_DECODER | dict(num_key_value_heads="encoder_attention_heads"),
     "clip": {f"{part}_config_dict": f"{part}_config" for part in ("text", "vision")},
     "flava": {f"{part}_config_dict": f"{part}_config" for part in ("text", "image", "multimodal", "image_codebook")},
 }

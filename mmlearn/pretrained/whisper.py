@@ -28,16 +28,15 @@ def config(published: dict[str, Any], names: set[str]) -> WhisperConfig:
     whole.refuse("scale_embedding", True)
     whole.refuse("tie_word_embeddings", False)
     whole.refuse("apply_spec_augment", True)
-    vocab_size = whole.get("vocab_size", 51_865)
+    vocabulary = whole.vocabulary(51_865, pad_token=50_256, optional=False)
     return WhisperConfig(
         mels=whole.get("num_mel_bins", 80),
         frames=2 * whole.get("max_source_positions", 1500),
-        vocab_size=vocab_size,
+        **vocabulary,
         max_length=whole.get("max_target_positions", 448),
-        pad_token=whole.get("pad_token_id", 50_256),
         start_token=whole.get("decoder_start_token_id", 50_257),
         end_token=whole.get("eos_token_id", 50_256),
-        **spoken(vocab_size),
+        **spoken(vocabulary["vocab_size"]),
         width=whole.get("d_model", 384),
         depth=whole.get("encoder_layers", 4),
         decoder_depth=whole.get("decoder_layers", 4),

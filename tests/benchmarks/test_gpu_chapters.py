@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import mmlearn
-from mmlearn import cli, notebooks
+from mmlearn import notebooks, run_command
 from mmlearn.notebooks import Notebook
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -153,8 +153,8 @@ def test_recording_another_scale_leaves_the_outputs_of_the_notebook(gpu, tmp_pat
     monkeypatch.setattr(notebooks, "find", lambda number: chapter)
     monkeypatch.setattr(notebooks, "run", lambda *a, **more: pretend([])(*a, **more) | found)
     monkeypatch.setattr(notebooks, "keep_outputs", lambda *arguments: kept.append(arguments))
-    cli.run("07", scale=scale, seed=0, seeds=3, keep=True, output=None)
+    run_command.run("07", scale=scale, seed=0, seeds=3, keep=True, weights=False, output=None)
     assert [path.name for path in (tmp_path / "book" / "results" / "07").iterdir()] == [f"{scale}.json"]
     assert (kept, chapter.path.read_bytes()) == ([], before)
-    cli.run("07", scale="laptop", seed=0, seeds=1, keep=True, output=None)
+    run_command.run("07", scale="laptop", seed=0, seeds=1, keep=True, weights=False, output=None)
     assert len(kept) == 1

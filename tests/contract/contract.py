@@ -89,8 +89,10 @@ class Case:
             for parameter in system.parameters():
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
             for name, value in system.named_buffers():
-                if name.endswith(("running_mean", "running_var")):
-                    value.add_(0.1 * torch.rand(value.shape, generator=generator))
+                if name.endswith("running_mean"):  # of both signs, so that not all ReLUs behind it fall silent
+                    value.add_(0.5 * torch.randn(value.shape, generator=generator))
+                elif name.endswith("running_var"):
+                    value.add_(0.5 * torch.rand(value.shape, generator=generator))
         return system
 
     def losses(self, system: nn.Module, batch: Batch | None = None) -> Batch:

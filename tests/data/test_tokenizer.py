@@ -278,7 +278,7 @@ HOSTILE = {
     "any of them inside": {
         "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "a" * 100}]}
     },
-    "another program": {"pre_tokenizer": {"type": "WhitespaceSplit"}},
+    "another program": {"pre_tokenizer": {"type": "UnicodeScripts"}},
 }
 
 

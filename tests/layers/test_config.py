@@ -26,7 +26,7 @@ def test_presets_differ_and_tiny_is_one(name):
 
 
 def test_every_field_goes_through_json_and_none_is_taken_from_the_defaults():
-    image = ImageEncoderConfig(6, 1, 3, 7, "relu", False, 1e-3, 0.25, 0.125, (8, 12), 2, False, True, True)
+    image = ImageEncoderConfig(6, 1, 3, 7, "relu", False, 1e-3, 0.25, 0.125, (8, 12), 2, False, True, True, 4)
     assert not any(getattr(image, field.name) == field.default for field in dataclasses.fields(image)), (
         "a default would prove nothing"
     )

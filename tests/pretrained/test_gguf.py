@@ -325,7 +325,7 @@ def test_bytes_that_are_changed_anywhere(tmp_path):
 def test_without_the_package(tmp_path, monkeypatch):
     file = gguf(tmp_path)
     monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(ValueError, match=r"pip install 'mmlearn\[gguf\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '.\[gguf\]'"):
         convert(file, tmp_path / "refused")
 
 

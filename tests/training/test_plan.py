@@ -257,7 +257,7 @@ class Unlike(nn.Linear):
 # Those whose towers read in chunks. The others have none in their loss, a norm over the batch, or draws.
 TOWERS = {
     "bimodal-autoencoder", "clip", "denoising-autoencoder", "filip", "flamingo", "image-bind",
-    "lit", "memory-network", "siglip", "vse",
+    "lit", "memory-network", "siglip", "vlm", "vse", "whisper",
 }  # fmt: skip
 
 

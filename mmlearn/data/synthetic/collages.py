@@ -252,7 +252,7 @@ class Collages(Rendered):
     than 2 or more than 8 things, or than there are nouns, and for no pictures.
     """
 
-    name, smallest, epoch, labels = "collages", 64, 100_000, ANSWERS
+    name, smallest, epoch, labels = "collages", 32, 100_000, ANSWERS
     splits = ("train", "val", "test", "unseen-pairs", "unseen-style", "line-art", "photographs")
     styles: ClassVar = {"unseen-style": FLUENT, "line-art": OPENMOJI, "photographs": PHOTOGRAPHS}
     shows = "4 to 8 drawings or photographs of 64 things on paper; masks, boxes, links, relations, questions"

@@ -297,4 +297,4 @@ def log_frequency(
 
 def _interpolation(positions: Float64[Tensor, "m"], count: int) -> Float[Tensor, "m count"]:
     """Row i weighs those two of ``count`` positions between which position i lies."""
-    return (1 - (positions[:, None] - torch.arange(count)).abs()).clamp(min=0).float()
+    return (1 - (positions[:, None] - torch.arange(count, device=positions.device)).abs()).clamp(min=0).float()

@@ -87,7 +87,7 @@ class GANPixels(Pixels):
     def fitted(self, data: Any, config: Any, seed: int) -> "GANPixels":
         """As of :class:`~mmlearn.data.fields.Image`, with what labels ask for."""
         found = super().fitted(data, config, seed)
-        return type(self)(found.mean, found.std, found.image_size, config.noise_numbers)
+        return replace(found, noise_numbers=config.noise_numbers)
 
     def sizes(self) -> dict[str, Any]:
         """As of :class:`~mmlearn.data.fields.Image`, with what labels ask for."""

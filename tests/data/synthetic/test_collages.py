@@ -304,8 +304,8 @@ def test_few_pictures_have_many_captions_and_questions():
 def test_options_that_cannot_be():
     refused("no split 'photos'; did you mean 'photographs'", load, "collages", "photos")
     refused("no names in 'dee'; did you mean 'de'", load, "collages", language="dee")
-    for size in (60, 66, -64):
-        refused("at least 64 pixels, a multiple of 4", load, "collages", size=size)
+    for size in (28, 66, -64):
+        refused("at least 32 pixels, a multiple of 4", load, "collages", size=size)
     for things in (1, 9):
         refused(f"2 to 8 things, got {things}", load, "collages", things=things)
     refused("pictures must be at least 1", load, "collages", pictures=-1)
