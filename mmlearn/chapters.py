@@ -228,7 +228,7 @@ class Chapter:
             "seed": self.seed,
             "seconds": round(time.perf_counter() - self.started, 1),
             "peak_memory_mb": peak_memory(),
-            **_machine(),
+            **machine(),
             "results": [asdict(result) | {"holds": result.holds} for result in self.results],
             "details": self.details,
         }
@@ -285,7 +285,8 @@ def peak_memory() -> int:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """What a record says of where it was made: the device, and versions."""
     import torch
 
     import mmlearn

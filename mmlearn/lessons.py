@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from mmlearn.chapters import PACKAGE, SCALES, SHRUNK, _machine, peak_memory
+from mmlearn.chapters import PACKAGE, SCALES, SHRUNK, machine, peak_memory
 from mmlearn.files import written_whole
 from mmlearn.suggestions import suggest
 
@@ -68,7 +68,7 @@ class Lesson:
 
         options = {key: record.pop(key) for key in ("system", "without") if key in record}
         record |= {"lesson": self.number, "seed": self.seed, "seconds": round(time.perf_counter() - self.started)}
-        keep(name, model, record | _machine(), tokenizer=tokenizer, **options)
+        keep(name, model, record | machine(), tokenizer=tokenizer, **options)
 
     def report(self, rows: Mapping[str, Mapping[str, float]]) -> "SmallTable":
         """The table of results, at most 6 rows: what was found ``here``, in the ``zoo``, ``untrained``, by ``chance``.
@@ -95,7 +95,7 @@ class Lesson:
         record |= {
             "seconds": round(time.perf_counter() - self.started, 1),
             "peak_memory_mb": peak_memory(),
-            **_machine(),
+            **machine(),
         }
         record |= {"results": results, "details": {}}
         with written_whole(self.folder / "metrics.json") as unfinished:

@@ -2,7 +2,9 @@
 
 import json
 import math
+from types import SimpleNamespace
 
+import lesson_bounds
 import pytest
 from lesson_bounds import BOUNDS, out_of_bounds
 from testing_tools import refused
@@ -94,6 +96,22 @@ def test_bounds_can_fail(here, in_zoo, count):
     results = [dict(name="right", obtained=here)]
     results += [] if in_zoo is None else [dict(name="right, zoo", obtained=in_zoo)]
     assert len(out_of_bounds(results, BOUND)) == count
+
+
+@pytest.mark.parametrize(
+    ("scale", "here", "fails"), [("laptop", 0.0, True), ("smoke", 0.0, False), ("laptop", 0.5, False)]
+)
+def test_a_cell_that_reports_what_it_should_not_fails_under_nbval(tmp_path, monkeypatch, scale, here, fails):
+    (tmp_path / "07.toml").write_text('[here]\n"right" = { at_least = 0.4 }\n')
+    monkeypatch.setattr(lesson_bounds, "BOUNDS", tmp_path)
+    folder = tmp_path / "runs" / "07_contrastive"
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps({"scale": scale, "results": [dict(name="right", obtained=here)]}))
+    cell = SimpleNamespace(source="lesson.report({})")
+    call = lesson_bounds.pytest_runtest_call(SimpleNamespace(cell=cell, path=tmp_path / "07_contrastive.ipynb"))
+    next(call)
+    with pytest.raises(lesson_bounds.OutOfBounds if fails else StopIteration):
+        call.send(None)
 
 
 def lesson_files():

@@ -116,6 +116,7 @@ MAY = {
         "suggestions",
         "recipes",
         "files",
+        "escaping",
         "data.packaged",
         "data.tokenizer",
         "data.grid_features",

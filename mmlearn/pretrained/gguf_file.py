@@ -8,7 +8,6 @@ files is not used, because it trusts counts and offsets.
 
 import math
 import mmap
-import re
 import struct
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+
+from mmlearn.escaping import plain
 
 # Types that are read; what else there is keeps less of the weights, or is made for certain chips.
 READ = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
@@ -103,7 +104,7 @@ class GGUF:
 
     def _name(self) -> str:
         """A name that a message can repeat."""
-        if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", name := self._text()):
+        if plain(name := self._text()) != name:  # control characters, or longer than any name
             raise ValueError(f"{self.path} has a name that cannot be printed: {name!r:.60}.")
         return name
 

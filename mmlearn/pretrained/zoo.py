@@ -8,11 +8,11 @@ it: weights as fp16, and as metadata the system, its configuration, its tokenize
 import hashlib
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -25,7 +25,7 @@ from mmlearn.suggestions import suggest
 
 ARCHIVES = Path(__file__).parent.parent / "data" / "archives"
 ZOO, COPYLEFT = "zoo", "zoo-copyleft"
-COPYLEFT_DATA = ("stamps", "openmoji", "GPL", "SA")  # of what a licence or a data set is called
+COPYLEFT_DATA = re.compile(r"\bstamps\b|openmoji|GPL|GFDL|-SA\b")  # in the name of a licence or a data set
 
 
 class Trained(NamedTuple):
@@ -117,7 +117,7 @@ def keep(
     """
     if lacking := [key for key in ("steps", "seed", "data", "licence") if key not in record]:
         raise ValueError(f"The record of {name} needs {lacking[0]!r}.")
-    copyleft = any(mark in f"{record['licence']} {record['data']}" for mark in COPYLEFT_DATA)
+    copyleft = COPYLEFT_DATA.search(f"{record['licence']} {record['data']}")
     folder = archives / (COPYLEFT if copyleft else ZOO)
     tensors = {
         key: (value.half() if value.is_floating_point() else value).contiguous().clone()
@@ -184,12 +184,3 @@ def _metadata(path: Path) -> tuple[dict[str, Any], dict[str, Any], Tokenizer | N
 def _tensors(path: Path) -> dict[str, Tensor]:
     with safe_open(path, "pt") as file:
         return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-
-
-def as_kept(model: nn.Module) -> nn.Module:
-    """The model with weights rounded as the zoo keeps them, in place, so that what is measured is what ships."""
-    with torch.no_grad():
-        for value in (*model.parameters(), *model.buffers()):
-            if value.is_floating_point():
-                value.copy_(value.half().float())
-    return model

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from mmlearn.visualization.figures import MUTED, PLAIN, _figure
+from mmlearn.visualization.figures import MUTED, PLAIN, new_figure
 
 Line = tuple[Sequence[float], Sequence[float]]  # numbers across, and heights
 
@@ -24,7 +24,7 @@ def curves(
 
     ``chance`` is a dashed line in every panel. ``ceilings``, the most that a name can reach, are dotted in the first.
     """
-    figure, (axes,) = _figure(1, len(panels), 3.6 if len(panels) > 1 else 6.4, 3.4)
+    figure, (axes,) = new_figure(1, len(panels), 3.6 if len(panels) > 1 else 6.4, 3.4)
     for axis, (title, values) in zip(axes, panels.items()):
         for name, numbers in values.items():
             (line,) = axis.plot(
@@ -58,7 +58,7 @@ def line_panels(
     ``levels`` has for a title what the lines are to be compared with: a level a name, dashed, dotted and so on. A
     ``marker`` of matplotlib stands at each point. All heights begin at 0.
     """
-    figure, (axes,) = _figure(1, len(panels), 3.2 if len(panels) > 1 else 6.4, 3.3)
+    figure, (axes,) = new_figure(1, len(panels), 3.2 if len(panels) > 1 else 6.4, 3.3)
     names = dict.fromkeys(name for lines in panels.values() for name in lines)
     colours = {name: f"C{i}" for i, name in enumerate(names)}
     for axis, (title, lines) in zip(axes, panels.items()):

@@ -20,7 +20,8 @@ PLAIN = {"text.parse_math": False}  # captions and names are text, also where th
 RIGHT, WRONG, MUTED = "#1a7f37", "#c4321c", "#57606a"
 
 
-def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+    """A figure of so many panels, each so wide and high in inches, and its axes (rows, columns)."""
     figure, axes = plt.subplots(
         rows, columns, figsize=(width * columns, height * rows), dpi=110, squeeze=False, layout="constrained"
     )
@@ -28,13 +29,15 @@ def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Figur
     return figure, axes
 
 
-def _show(axis: Any, image: Float[Tensor, "3 height width"]) -> None:
+def show_image(axis: Any, image: Float[Tensor, "3 height width"]) -> None:
+    """The picture, without ticks."""
     axis.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="nearest")
     axis.set_xticks([])
     axis.set_yticks([])
 
 
-def _frame(axis: Any, colour: str, width: float = 2.5) -> None:
+def frame_image(axis: Any, colour: str, width: float = 2.5) -> None:
+    """A frame around a picture."""
     for spine in axis.spines.values():
         spine.set(edgecolor=colour, linewidth=width, visible=True)
 
@@ -58,7 +61,7 @@ def loss_curve(
     ``chance`` is a line to be below: what a model pays that ``knows`` no more than this.
     """
     runs = history if isinstance(history, dict) else {name.replace("_", " "): history}
-    figure, ((axis,),) = _figure(1, 1, 6.4, 3.0)
+    figure, ((axis,),) = new_figure(1, 1, 6.4, 3.0)
     for label, run in runs.items():
         steps, values = [item["step"] for item in run], np.array([item[name] for item in run])
         window = max(1, len(values) // 40)
@@ -84,7 +87,7 @@ def similarity_matrix(
     """Every picture against every text; the diagonal are the pairs. The title says how often it is the largest."""
     n = len(similarity)
     width, height = max(4.5, 0.65 * n + (1.5 if images else 0.5)), max(3.4, 0.6 * n + 0.8 + 0.16 * len(captions))
-    figure, ((axis,),) = _figure(1, 1, width, height)
+    figure, ((axis,),) = new_figure(1, 1, width, height)
     shown = axis.imshow(similarity.numpy(), cmap=HEAT)
     right = similarity.argmax(1) == torch.arange(n)
     axis.set_title(f"{title}\nthe pair is the largest of its row in {int(right.sum())} of {n}".strip(), fontsize=10)
@@ -98,7 +101,7 @@ def similarity_matrix(
         axis.set_xlabel("\n".join(["texts", *told]), loc="left", multialignment="left", fontsize=8)
     for row, image in enumerate(images):
         inset = axis.inset_axes([-1.6, row - 0.48, 0.96, 0.96], transform=axis.transData)
-        _show(inset, image)
+        show_image(inset, image)
     for i in range(n):
         axis.add_patch(plt.Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="white", linewidth=1))
     if images:
@@ -119,7 +122,7 @@ def retrieval_gallery(
 ) -> Figure:
     """The pictures nearest to each text, the right one framed in green. ``right[i]`` is the picture of query i."""
     order = text_to_image.argsort(dim=1, descending=True)
-    figure, axes = _figure(len(queries), top + 1, 1.15, 1.3)
+    figure, axes = new_figure(len(queries), top + 1, 1.15, 1.3)
     found = 0
     for row, (query, answer) in enumerate(zip(queries, right)):
         axes[row, 0].axis("off")
@@ -128,9 +131,9 @@ def retrieval_gallery(
         found += answer in order[row, :top].tolist()
         for column, index in enumerate(order[row, :top].tolist()):
             axis = axes[row, column + 1]
-            _show(axis, images[index])
+            show_image(axis, images[index])
             axis.set_title(f"{text_to_image[row, index]:.2f}", fontsize=7, pad=2)
-            _frame(axis, RIGHT if index == answer else "#d0d7de", 3 if index == answer else 1)
+            frame_image(axis, RIGHT if index == answer else "#d0d7de", 3 if index == answer else 1)
     figure.suptitle(f"{title}\nright picture among the first {top}: {found} of {len(queries)}".strip(), fontsize=10)
     return figure
 
@@ -162,12 +165,12 @@ def heat_maps(
         chance = pointing_chance(regions)
     rows = -(-len(words) // columns)
     columns = min(columns, len(words))
-    figure, axes = _figure(rows, columns, 2.1, (2.55 if predicted is None else 3.0) + 0.6 / rows)
+    figure, axes = new_figure(rows, columns, 2.1, (2.55 if predicted is None else 3.0) + 0.6 / rows)
     height, width = images.shape[-2:]
     for axis in axes.flat[len(words) :]:
         axis.axis("off")
     for i, (axis, image, word, weights, region) in enumerate(zip(axes.flat, images, words, maps, regions)):
-        _show(axis, image)
+        show_image(axis, image)
         whole = (-0.5, width - 0.5, height - 0.5, -0.5)
         axis.imshow(shade(weights.reshape(grid)).numpy(), extent=whole, interpolation="nearest")
         axis.contour(
@@ -180,7 +183,7 @@ def heat_maps(
         axis.set_title("\n".join(textwrap.wrap(word, 24)), fontsize=9, color=RIGHT if hit else WRONG)
         if predicted is not None:
             axis.set_xlabel(f"says: {predicted[i]}", fontsize=9)
-        _frame(axis, RIGHT if hit else WRONG)
+        frame_image(axis, RIGHT if hit else WRONG)
     figure.suptitle(
         f"{source}\npoints at the named object in {accuracy:.2f} of {total} maps (chance {chance:.3g})\n"
         "white outline: where the object is; green: the map is highest there, red: it is highest elsewhere",
@@ -192,7 +195,7 @@ def heat_maps(
 @plt.rc_context(PLAIN)
 def head_table(table: Float[Tensor, "layers heads"], layers: Sequence[str], *, chance: float) -> Figure:
     """The pointing accuracy of every layer and head."""
-    figure, ((axis,),) = _figure(1, 1, 1.6 + 0.75 * table.shape[1] + 1.2, 1.1 + 0.5 * len(layers))
+    figure, ((axis,),) = new_figure(1, 1, 1.6 + 0.75 * table.shape[1] + 1.2, 1.1 + 0.5 * len(layers))
     shown = axis.imshow(table.numpy(), cmap=HEAT, vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(table.numpy()):
         axis.text(
@@ -219,7 +222,7 @@ def bars(
     ``recorded`` has the seeds of other runs, by scale and name: a dot each, one colour and height a scale. ``chance``
     is one line, or a tick at the bars that it names.
     """
-    figure, ((axis,),) = _figure(1, 1, 6.8, 1.1 + 0.4 * len(values))
+    figure, ((axis,),) = new_figure(1, 1, 6.8, 1.1 + 0.4 * len(values))
     recorded, drawn = recorded or {}, set()
     dots = dict(zip(recorded, ((0, "black"), (0.22, "#e6550d"), (-0.22, "#756bb1"))))  # height and colour of each scale
     for row, (name, value) in enumerate(values.items()):
@@ -259,7 +262,7 @@ def embedding_plane(clouds: dict[str, tuple[Float[Tensor, "n d"], Float[Tensor, 
     The title gives the modality gap, the distance of the two means in all dimensions, and the share of the variance
     that the plane shows.
     """
-    figure, axes = _figure(1, len(clouds), 3.6, 3.4)
+    figure, axes = new_figure(1, len(clouds), 3.6, 3.4)
     for axis, (label, (image, text)) in zip(axes[0], clouds.items()):
         both = torch.cat([image, text])
         centred = both - both.mean(0)
@@ -281,11 +284,11 @@ def contact_sheet(
 ) -> Figure:
     """Pictures with their captions below."""
     rows = -(-len(images) // columns)
-    figure, axes = _figure(rows, columns, 1.6, 2.0)
+    figure, axes = new_figure(rows, columns, 1.6, 2.0)
     for axis in axes.flat[len(images) :]:
         axis.axis("off")
     for axis, image, caption in zip(axes.flat, images, captions):
-        _show(axis, image)
+        show_image(axis, image)
         lines = textwrap.wrap(caption, 24, max_lines=4, placeholder=" …")
         axis.set_xlabel("\n".join(lines), fontsize=6.5)
     figure.suptitle(title, fontsize=10)

@@ -20,9 +20,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from mmlearn.escaping import in_markdown, plain
-from mmlearn.visualization.figures import MUTED, PLAIN, RIGHT, WRONG
-from mmlearn.visualization.figures import _figure as new_figure
-from mmlearn.visualization.figures import _show as show_image
+from mmlearn.visualization.figures import MUTED, PLAIN, RIGHT, WRONG, frame_image, new_figure, show_image
 
 INKS = ("#d62754", "#146edc", "#108c46", "#8a5a00")  # of words; far apart in brightness as well
 WIDE = 30  # letters of a line below a picture
@@ -78,11 +76,6 @@ def _outline(axis: Any, boxes: Sequence[Box], size: tuple[int, int], colour: str
         corner = left * width - 0.5, top * height - 0.5
         extent = (right - left) * width, (bottom - top) * height
         axis.add_patch(Rectangle(corner, *extent, fill=False, edgecolor=colour, linewidth=1.1, linestyle=(0, (4, 2))))
-
-
-def _frame(axis: Any, colour: str, width: float) -> None:
-    for spine in axis.spines.values():
-        spine.set(edgecolor=colour, linewidth=width, visible=True)
 
 
 def _lines(caption: str, words: Sequence[tuple[int, int]], wide: int) -> list[list[tuple[str, int | None]]]:
@@ -141,7 +134,7 @@ def overlay(
         raise ValueError(f"A map of {rows} × {columns} patches does not fit a picture of {height} × {width} pixels.")
     figure, axes = new_figure(1, len(words) + 1, 2.6, 3.15)
     show_image(axes[0, 0], image)
-    _frame(axes[0, 0], "#d0d7de", 1)
+    frame_image(axes[0, 0], "#d0d7de", 1)
     coloured_caption(axes[0, 0], caption, words)
     for k, (axis, (start, end), weights) in enumerate(zip(axes[0, 1:], words, maps)):
         ink = INKS[k % len(INKS)]
@@ -149,7 +142,7 @@ def overlay(
         _ring(axis, weights, (height, width), ink)
         if boxes:
             _outline(axis, boxes[k], (height, width), ink)
-        _frame(axis, ink, 2.2)
+        frame_image(axis, ink, 2.2)
         axis.set_xlabel(caption[start:end], fontsize=12, color=ink, weight="bold")
     if title:
         figure.suptitle(title, fontsize=10.5)
@@ -173,7 +166,7 @@ def answers(
     for row, (sentence, shown, right, share) in enumerate(zip(sentences, images, hits, chance)):
         for axis, image, fits in zip(axes[row], shown, right):
             show_image(axis, image)
-            _frame(axis, RIGHT if fits else "#d0d7de", 3 if fits else 1)
+            frame_image(axis, RIGHT if fits else "#d0d7de", 3 if fits else 1)
         told = f"“{sentence}”: {sum(right)} of {len(right)} fit (of all pictures {share:.1%})"
         axes[row, 0].set_title(told, fontsize=10.5, loc="left").set_in_layout(False)  # it is wider than its picture
     figure.get_layout_engine().set(hspace=0.14)
@@ -205,7 +198,7 @@ def pointing_board(
         show_image(axis, spotlight(image, weights))
         _outline(axis, each, (image.shape[-2], image.shape[-1]), "#24292f")
         _ring(axis, weights, (image.shape[-2], image.shape[-1]), colour)
-        _frame(axis, colour, 2.2)
+        frame_image(axis, colour, 2.2)
         axis.set_title(textwrap.fill(word, 24), fontsize=10.5, color=colour, weight="bold")
     figure.suptitle(f"{title}\n{score}".strip(), fontsize=10.5)
     return figure
@@ -336,7 +329,7 @@ def crops(image: Float[Tensor, "3 height width"], regions: Float[Tensor, "p 3 si
     figure, axes = new_figure(1, len(regions) + 1, 1.6, 1.75)
     for axis, shown in zip(axes[0], (image, *regions)):
         show_image(axis, shown)
-        _frame(axis, "#d0d7de", 1)
+        frame_image(axis, "#d0d7de", 1)
     axes[0, 0].set_title("the picture", fontsize=9.5)
     axes[0, 1].set_title("its regions, as the model reads them", fontsize=9.5, loc="left").set_in_layout(False)
     return figure
@@ -372,7 +365,7 @@ def looking_board(
         _outline(axis, [box[thing].tolist()], size, "#24292f")
         for (left, top, _, _), weight in zip(box.tolist(), weights.tolist()):
             axis.annotate(f"{weight:.0%}", (left * size[1], top * size[0]), fontsize=7.5, color="#57606a", va="bottom")
-        _frame(axis, "#d0d7de", 1)
+        frame_image(axis, "#d0d7de", 1)
         before, after = (re.sub("<start>|<end>|<pad>", "", part).strip() for part in caption.split("<mask>"))
         text, start = f"{before} {word.strip()} {after}", len(before) + 1
         ink = RIGHT if right else WRONG

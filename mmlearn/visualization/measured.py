@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmlearn.visualization.curves import Line
-from mmlearn.visualization.figures import MUTED, PLAIN, _figure
+from mmlearn.visualization.figures import MUTED, PLAIN, new_figure
 
 BESIDE = dict(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))  # where a legend stands
 
@@ -33,7 +33,7 @@ def spread_bars(
     ``notes`` are what is written behind the median of a group that has one bar.
     """
     names = list(dict.fromkeys(name for bars in groups.values() for name in bars))
-    figure, ((axis,),) = _figure(1, 1, 7.2, 1.2 + 0.22 * len(groups) * (len(names) + 1))
+    figure, ((axis,),) = new_figure(1, 1, 7.2, 1.2 + 0.22 * len(groups) * (len(names) + 1))
     most = max(max(values) for bars in groups.values() for values in bars.values())
     for row, (group, bars) in enumerate(groups.items()):
         for name, values in bars.items():
@@ -64,7 +64,7 @@ def roofline(
 
     Source: Williams et al. 2009, section 3.
     """
-    figure, ((axis,),) = _figure(1, 1, 7.2, 3.6)
+    figure, ((axis,),) = new_figure(1, 1, 7.2, 3.6)
     ridge, intensities = peak / bandwidth, [x for x, _ in points.values()]
     low, high = min(*intensities, ridge / 8) / 2, max(*intensities, ridge * 4) * 2
     axis.loglog([low, ridge, high], [low * bandwidth / 1e9, peak / 1e9, peak / 1e9], color="black", linewidth=1.5)
@@ -99,7 +99,7 @@ def iso_flop_curves(
     ``fitted`` are a law's curves, with a ▼ where each is lowest; that of the budget ``dashed`` is a forecast.
     Source: Hoffmann et al. 2022, figure 3.
     """
-    figure, ((axis,),) = _figure(1, 1, 7.2, 3.8)
+    figure, ((axis,),) = new_figure(1, 1, 7.2, 3.8)
     for number, (budget, sizes) in enumerate(losses.items()):
         colour, style = f"C{number}", "--" if budget == dashed else "-"
         x, y = fitted[budget]
@@ -133,7 +133,7 @@ def planned_and_measured(
 
     ``levels`` are dotted, such as the memory of a card.
     """
-    figure, ((axis,),) = _figure(1, 1, 7.2, 3.6)
+    figure, ((axis,),) = new_figure(1, 1, 7.2, 3.6)
     for number, (name, (x, y)) in enumerate(planned.items()):
         axis.loglog(x, y, color=f"C{number}", label=f"{name}, planned")
         if name in measured:

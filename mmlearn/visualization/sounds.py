@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, UInt8
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mmlearn.visualization.figures import HEAT, PLAIN, RIGHT, _figure, _frame
+from mmlearn.visualization.figures import HEAT, PLAIN, RIGHT, frame_image, new_figure
 
 WHEN = "cyan"  # when something sounds
 SOUND = "magma"  # of spectrograms
@@ -18,7 +18,7 @@ def spectrogram_rows(
     spectrograms: Mapping[str, Float[Tensor, "mels s"]], *, title: str = "", limits: tuple[float, float] = (-2, 3)
 ) -> Figure:
     """Spectrograms of the same time, one below the other under their names; NaN is left white."""
-    figure, axes = _figure(len(spectrograms), 1, 6.8, 1.5)
+    figure, axes = new_figure(len(spectrograms), 1, 6.8, 1.5)
     for axis, (name, mel) in zip(axes[:, 0], spectrograms.items()):
         axis.imshow(mel, origin="lower", aspect="auto", cmap=SOUND, vmin=limits[0], vmax=limits[1])
         axis.set(ylabel="band")
@@ -39,7 +39,7 @@ def word_times(
     title: str = "",
 ) -> Figure:
     """A row for each clip, a column for each map: a line a word, framed from where it begins to sound to its end."""
-    figure, axes = _figure(len(words), len(maps), 3.4, 2.1)
+    figure, axes = new_figure(len(words), len(maps), 3.4, 2.1)
     for i, row in enumerate(axes):
         for axis, (name, of_words) in zip(row, maps.items()):
             axis.imshow(of_words[i], aspect="auto", cmap=HEAT, interpolation="nearest")
@@ -67,7 +67,7 @@ def attention_over_sounds(
     title: str = "",
 ) -> Figure:
     """Spectrograms, when the sound in question lasts, and how much a head looks at each moment; times in seconds."""
-    figure, axes = _figure(len(mel), 1, 6.4, 1.9)
+    figure, axes = new_figure(len(mel), 1, 6.4, 1.9)
     for axis, image, look, span, caption in zip(axes[:, 0], mel, looks, spans, captions):
         axis.imshow(image, origin="lower", aspect="auto", cmap=SOUND, extent=(0, 0.01 * mel.shape[2], 0, mel.shape[1]))
         for side in span:
@@ -87,7 +87,7 @@ def caption_matrix(
     cosine: Float[Tensor, "captions sounds"], captions: Sequence[str], *, parts: int = 1, title: str = ""
 ) -> Figure:
     """Captions against sounds; a line after every ``captions / parts`` of them."""
-    figure, ((axis,),) = _figure(1, 1, 6.4, 1.2 + 0.26 * len(captions))
+    figure, ((axis,),) = new_figure(1, 1, 6.4, 1.2 + 0.26 * len(captions))
     shades = axis.imshow(cosine, cmap="viridis", aspect="auto")
     figure.colorbar(shades, label="cosine", shrink=0.7)
     for part in range(1, parts):
@@ -110,7 +110,7 @@ def grouped_bars(
     title: str = "",
 ) -> Figure:
     """Groups side by side, in each one bar a name; the legend has the mean of each name, and of ``chance``."""
-    figure, ((axis,),) = _figure(1, 1, 6.8, 3.2)
+    figure, ((axis,),) = new_figure(1, 1, 6.8, 3.2)
     width, handles = 0.8 / len(values), []
     for i, (name, numbers) in enumerate(values.items()):
         positions = [position + width * i for position in range(len(groups))]
@@ -142,14 +142,14 @@ def images_found(
     title: str = "",
 ) -> Figure:
     """The pictures nearest to each query, the right ones framed in green; above them, where the first right one is."""
-    figure, axes = _figure(len(said), shown, 1.15, 1.4)
+    figure, axes = new_figure(len(said), shown, 1.15, 1.4)
     for row, query, scores, answers in zip(axes, said, similarity, right):
         best = scores.argsort(descending=True).tolist()
         rank = 1 + min(k for k, position in enumerate(best) if answers[position])
         for axis, position in zip(row, best):
             axis.imshow(images[position].permute(1, 2, 0))
             axis.set(xticks=[], yticks=[])
-            _frame(axis, RIGHT if answers[position] else "#d0d7de", 4 if answers[position] else 1)
+            frame_image(axis, RIGHT if answers[position] else "#d0d7de", 4 if answers[position] else 1)
         heading = f"{query}: rank {rank} of {len(best)}"
         row[0].text(0, 1.08, heading, fontsize=8, transform=row[0].transAxes).set_in_layout(False)
     figure.get_layout_engine().set(hspace=0.18)

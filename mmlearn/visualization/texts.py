@@ -9,7 +9,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mmlearn.visualization.figures import HEAT, PLAIN, _figure
+from mmlearn.visualization.figures import HEAT, PLAIN, new_figure
 
 LIGHT = "OrRd"  # from white: numbers stay readable on it
 FRAME = "#4dd0e1"
@@ -36,7 +36,7 @@ def token_heat(
     for i, row in enumerate(rows.values()):
         values[i, : len(row)] = [value for _, value in row]
     highest = highest or np.nanmax(values, initial=1e-9)
-    figure, ((axis,),) = _figure(1, 1, 1.8 + 0.72 * longest, 0.7 + 0.5 * len(rows))
+    figure, ((axis,),) = new_figure(1, 1, 1.8 + 0.72 * longest, 0.7 + 0.5 * len(rows))
     image = axis.imshow(values, cmap=LIGHT, vmin=0, vmax=highest, aspect="auto")
     for i, row in enumerate(rows.values()):
         for j, (token, value) in enumerate(row):
@@ -60,7 +60,7 @@ def token_attention(
     weights: Float[Tensor, "q n"], tokens: Sequence[str], *, framed: Sequence[tuple[int, int]] = (), title: str = ""
 ) -> Figure:
     """What each token of a text looks at, a row a query, with a frame around some pairs of query and position."""
-    figure, ((axis,),) = _figure(1, 1, 1.6 + 0.26 * len(tokens), 1.2 + 0.26 * len(tokens))
+    figure, ((axis,),) = new_figure(1, 1, 1.6 + 0.26 * len(tokens), 1.2 + 0.26 * len(tokens))
     image = axis.imshow(weights.numpy(), cmap=HEAT, vmin=0, vmax=1)
     for query, position in framed:
         axis.add_patch(plt.Rectangle((position - 0.5, query - 0.5), 1, 1, fill=False, edgecolor=FRAME, linewidth=1.8))

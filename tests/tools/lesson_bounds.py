@@ -31,16 +31,17 @@ def out_of_bounds(results, bounds):
     return found
 
 
-@pytest.hookimpl(hookwrapper=True)
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
-    yield
+    result = yield
     cell = getattr(item, "cell", None)
     if cell is None or "lesson.report(" not in cell.source:
-        return
+        return result
     number, folder = item.path.name.partition("_")[0], item.path.parent / "runs" / item.path.stem
     record = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     if record["scale"] != "laptop":
-        return
+        return result
     bounds = tomllib.loads((BOUNDS / f"{number}.toml").read_text(encoding="utf-8"))
     if found := out_of_bounds(record["results"], bounds):
         raise OutOfBounds("; ".join(found))
+    return result

@@ -11,7 +11,7 @@ one pair of nouns in eight, which no caption of the other splits names together 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import permutations
+from itertools import combinations, permutations
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,7 +22,7 @@ from torch import Tensor
 from mmlearn.data.boxes import cells_in_boxes
 from mmlearn.data.hashing import stream
 from mmlearn.data.packaged.emoji import FLUENT, KNOWN, OPENMOJI
-from mmlearn.data.synthetic.collage_words import ANSWERS, ask, describe, relation, stated_facts
+from mmlearn.data.synthetic.collage_words import ANSWERS, ask, describe, held_out_pair, relation, stated_facts
 from mmlearn.data.synthetic.cutouts import (
     COLOURS,
     DYED,
@@ -282,9 +282,8 @@ class Collages(Rendered):
         self.fewest, self.most = (FEWEST, MOST) if things is None else (things, things)
         if strange := [noun for noun in nouns if noun not in NOUNS]:
             raise ValueError(f"{self.name} has no {strange[0]!r}; {suggest(strange[0], NOUNS)}.")
-        if len(nouns) < 2 or len(nouns) < self.fewest:
-            raise ValueError(f"{self.name} needs at least as many nouns as things, got {len(nouns)}.")
         self.nouns = tuple(nouns)
+        self._check_nouns()
         self.grid, self.pictures = grid, pictures or (POOL if grid else None)
         self.language, self.translated = language, None
         self._laid: dict[int, CollageSample] = {}
@@ -295,6 +294,19 @@ class Collages(Rendered):
             if language not in (known := read_json("emoji", "names.json.gz")):
                 raise ValueError(f"{self.name} has no names in {language!r}; {suggest(language, known)}.")
             self.translated = noun_names(language)
+
+    def _check_nouns(self) -> None:
+        """``ValueError`` where a style has too few of the nouns, or no two that a caption may name together."""
+        for style in self.styles.get(self.split, KNOWN):
+            known = [noun for noun in nouns_of(style) if noun in self.nouns]
+            if len(known) < self.fewest:
+                raise ValueError(
+                    f"{self.split} of {self.name} has {len(known)} of these nouns, and a picture shows {self.fewest} "
+                    "things or more; give more nouns."
+                )
+            unseen = self.split == "unseen-pairs"
+            if not any(held_out_pair(one, other) == unseen for one, other in combinations(known, 2)):
+                raise ValueError(f"No two of these nouns may stand in a caption of {self.split}; give more nouns.")
 
     def _make(self, index: np.ndarray) -> list[CollageSample]:
         samples = list(map(self._sample, index.tolist()))

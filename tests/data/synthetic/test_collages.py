@@ -301,6 +301,14 @@ def test_few_pictures_have_many_captions_and_questions():
     assert all(any(held_out_pair(a, b) for a, b in permutations(named(one), 2) if a != b) for one in held)
 
 
+def test_nouns_of_which_no_caption_can_be_made_are_refused_and_not_looked_for_without_end():
+    refused("has 0 of these nouns, and a picture shows 4", load, "collages", "photographs", nouns=DYED)
+    refused("no 'unicorn'", load, "collages", nouns=("unicorn", "cat"))
+    one, other = next(pair for pair in permutations(NOUNS, 2) if held_out_pair(*pair))
+    refused("No two of these nouns may stand in a caption of train", load, "collages", nouns=(one, other), things=2)
+    assert len(load("collages", "unseen-pairs", nouns=(one, other), things=2)[0].links) == 2
+
+
 def test_options_that_cannot_be():
     refused("no split 'photos'; did you mean 'photographs'", load, "collages", "photos")
     refused("no names in 'dee'; did you mean 'de'", load, "collages", language="dee")
