@@ -11,7 +11,7 @@ from mmlearn.recipes.discovery import system_files
 LINES_OF_A_MODEL = 350  # 300 is the aim
 LINES_OF_THE_MEDIAN_MODEL = 200  # 180
 LINES_OF_A_FILE = 400
-LINES_OF_ATTENTION_AND_TRANSFORMER = 330
+LINES_OF_ATTENTION_AND_TRANSFORMER = 340
 LINES_OF_A_FUNCTION = 80
 LINES_OF_NINE_FUNCTIONS_IN_TEN = 40
 # Lines of code of the whole library for each system; 330 is the aim. Readers of GGUF and CTranslate2, the zoo, lessons

@@ -1,4 +1,6 @@
-"""Attention: the one function and the one module from which every transformer here is built.
+"""Attention: the function, written out, and the module from which every transformer here is built.
+
+The module computes the same by PyTorch's kernel, or by the function's weights where somebody records them.
 
 Masks are boolean, and ``True`` means *real, may be attended*. Source: Vaswani et al. 2017, "Attention Is All You Need",
 sections 3.2.1 and 3.2.2.
@@ -34,10 +36,10 @@ def attention(
 
     .. math:: \mathrm{Attention}(Q, K, V) = \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt{k}} + B\right) V
 
-    ``mask`` is (b, n), (b, q, n) or (b, h, q, n). With ``causal`` the queries are the last q positions, as with a
-    cache, and none sees a later key. ``bias`` B is added to the scores, as relative positions are. A query that may
-    attend nothing gets zeros. Raises ``ValueError`` for a mask of another type or shape. Source: Vaswani et al. 2017,
-    equation 1; Raffel et al. 2020 (T5), section 2.1, for the bias.
+    ``mask`` is (b, n), (b, q, n) or (b, h, q, n); an axis of 1 holds for all. With ``causal`` the queries are the last
+    q positions, as with a cache, and none sees a later key. ``bias`` B is added to the scores, as relative positions
+    are. A query that may attend nothing gets zeros. Raises ``ValueError`` for a mask of another type or shape.
+    Source: Vaswani et al. 2017, equation 1; Raffel et al. 2020 (T5), section 2.1, for the bias.
     """
     return attention_weights(query, key, mask, causal, bias) @ value
 
@@ -59,7 +61,7 @@ def attention_weights(
     allowed = allowed_keys(query, key, mask, causal)
     if allowed is None:
         return scores.softmax(-1)
-    # Very low, not -inf: a row without any key must give zeros, not NaN, forward and backward.
+    # Very low, not -inf: the softmax of a row of -inf is NaN, and a row without any key must give zeros.
     return scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).softmax(-1) * allowed
 
 
@@ -78,6 +80,7 @@ def allowed_keys(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) 
             )
         allowed = rearrange(mask, MASK_PATTERNS[mask.ndim])
     if causal and q > 1:  # one query alone is the last, and sees all keys
+        # Query i is position n - q + i and sees that many keys and itself: a triangle, moved right by n - q.
         visible = torch.ones(q, n, dtype=torch.bool, device=query.device).tril(n - q)
         allowed = visible if allowed is None else allowed & visible
     return allowed
@@ -89,7 +92,8 @@ class Attention(nn.Module):
     .. math:: \mathrm{MultiHead}(Q, K, V) = \mathrm{Concat}(\mathrm{head}_1, \dots, \mathrm{head}_h)\, W^O, \quad
        \mathrm{head}_i = \mathrm{Attention}(Q W_i^Q, K W_i^K, V W_i^V)
 
-    Self-attention unless a ``context`` of width ``context_width`` is given, which then supplies keys and values.
+    Self-attention unless a ``context`` of width ``context_width`` is given, which then supplies keys and values: the
+    other stream in cross-attention, or the whole sequence where x holds only some of its tokens.
     ``head_width`` is ``width / num_heads`` unless it is set; ``ValueError`` where that is no whole number. ``rotary``
     are angles of the keys' positions, (n, k / 2), by which :func:`rotate` turns queries and keys;
     queries are the last positions.
@@ -109,7 +113,7 @@ class Attention(nn.Module):
         super().__init__()
         if head_width is None and width % num_heads:
             raise ValueError(f"width {width} is no multiple of num_heads {num_heads}; change one or give head_width.")
-        inner = num_heads * (head_width or width // num_heads)
+        inner = num_heads * (head_width or width // num_heads)  # of all heads together
         self.num_heads = num_heads
         self.dropout = dropout
         self.query = nn.Linear(width, inner, bias=bias)
@@ -145,11 +149,11 @@ class Attention(nn.Module):
     def heads(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, bias: Tensor | None
     ) -> Float[Tensor, "b h q k"]:
-        """:func:`attention`, in training with dropped weights."""
+        """What each head returns: :func:`attention`, in training with some weights dropped."""
         dropout = self.dropout if self.training else 0.0
         if self.recorder is None:  # one kernel does it all, and need not store (b, h, q, n) weights
             attn_mask = allowed_keys(query, key, mask, causal)
-            if bias is not None:  # the kernel takes one tensor, to add to the scores; it gives zeros for empty rows
+            if bias is not None:  # one tensor, added to the scores; -inf is safe, the kernel gives empty rows zeros
                 attn_mask = bias if attn_mask is None else bias.masked_fill(~attn_mask, -torch.inf)
             return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, dropout_p=dropout)
         weights = attention_weights(query, key, mask, causal, bias)

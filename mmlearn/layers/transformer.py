@@ -28,8 +28,8 @@ class TransformerConfig(Config):
     activation: str = "gelu"
     norm_first: bool = True  # pre-norm; False: post-norm, as in BERT
     norm_epsilon: float = 1e-5
-    dropout: float = 0.0  # of attention weights, and of what each branch adds
-    attention_dropout: float | None = None  # of attention weights; None: the same as dropout
+    dropout: float = 0.0  # of what each branch adds, and of attention weights
+    attention_dropout: float | None = None  # of attention weights, where it differs from dropout
 
 
 class MLP(nn.Module):
@@ -108,8 +108,9 @@ class Transformer(nn.Module):
     """``depth`` blocks, one after the other; arguments and errors are those of :class:`TransformerBlock`.
 
     With ``context_width`` all blocks attend to a context, or those whose numbers are in ``context_blocks``. No norm
-    follows the last block: pre-norm encoders add their own. Weights start at width^-0.5, as in CLIP's
-    code; those that end a branch are divided by √(2 · depth), as in GPT-2's, so that activations keep their size.
+    follows the last block: pre-norm encoders add their own. A weight matrix starts at (number of its inputs)^-0.5;
+    those that end a branch at width^-0.5 / √(2 · depth), so that the sum of all branches keeps its size. Source: the
+    code of CLIP, and Radford et al. 2019 (GPT-2), section 2.3, for the division.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Transformer(nn.Module):
         )
         self.reset_parameters(config.width, config.depth)
 
-    def reset_parameters(self: nn.Module, width: int, depth: int) -> None:
+    def reset_parameters(self: nn.Module, width: int, depth: int) -> None:  # called for other stacks of blocks as well
         branch_std = width**-0.5 * (2 * depth) ** -0.5  # 2 · depth branches add up on the residual path
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
@@ -156,7 +157,11 @@ class Transformer(nn.Module):
         context: Float[Tensor, "b m context_width"] | None = None,
         context_mask: Bool[Tensor, "b m"] | None = None,
     ) -> Float[Tensor, "b *r d"]:
-        """The outputs at ``position``: the last block computes no other queries, unless its weights are recorded."""
+        """The outputs at ``position`` alone: one for all rows, (b,), or (b, r).
+
+        Keys and values still come from every token, but the last block computes no other queries, unless its attention
+        weights are recorded. ``bias`` and ``rotary`` are not taken.
+        """
         *earlier, last = self.blocks
         recorded = any(layer.recorder for layer in (last.attention, last.cross_attention) if layer is not None)
         if recorded or (context is not None and last.cross_attention is None):  # the last block needs every token
@@ -166,7 +171,7 @@ class Transformer(nn.Module):
         index = torch.arange(x.shape[1], device=x.device)
         single = isinstance(position, int) or position.ndim == 1  # one token of each row
         queries = index[position].expand(len(x))[:, None] if single else index[position]  # (b, r)
-        if causal:
+        if causal:  # written into the mask, because the queries are no longer the last positions
             visible = index <= queries[..., None]  # (b, r, n): each query sees itself and what comes before
             mask = visible if mask is None else visible & mask[:, None]
         x = last(select_tokens(x, queries), mask, False, context, context_mask, attend_to=x)  # (b, r, d)

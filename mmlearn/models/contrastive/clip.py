@@ -54,11 +54,14 @@ class CLIPOutput(NamedTuple):
 
 
 class CLIP(nn.Module):
-    """The image embedding comes from the class token, or from the maximum over patches; the text embedding from the end
-    token. Both are projected and brought to unit length.
+    """Two encoders, each followed by a linear map into the common space and brought to unit length.
 
-    The encoders normalise what they return. ``mask`` is True where a token is real; it may be left out, because causal
-    attention never sees past the end token. A text without the ``end_token`` that is set is read at its first token, as
+    Image (b, c, height, width) → patches (b, p, width), a class token in front where there is one, plus learned
+    positions → transformer → layer norm → class token, or maximum over patches → (b, d).
+    Tokens (b, t) → vectors plus learned positions (b, t, width) → causal transformer → layer norm → end token → (b, d).
+
+    ``mask`` is True where a token is real; it may be left out, because in the causal text encoder the end token never
+    sees the padding behind it. A text without the ``end_token`` that is set is read at its first token, as
     in the published code. Raises ``ValueError`` for an unknown pooling, or one that does not go with ``class_token``.
     """
 
@@ -79,7 +82,7 @@ class CLIP(nn.Module):
 
     def encode_image(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b d"]:
         if self.config.pooling == "class":
-            class_token = self.image_encoder.read(image, 0)  # (b, width)
+            class_token = self.image_encoder.read(image, 0)  # (b, width): the encoder's output at position 0
             return F.normalize(self.image_projection(class_token), dim=-1)
         patches = self.image_projection(self.image_encoder(image))  # (b, p, d)
         return F.normalize(patches.amax(1), dim=-1)
@@ -87,7 +90,7 @@ class CLIP(nn.Module):
     def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
         end = self.config.end_token  # in OpenAI's vocabulary the end token has the highest id
         position = tokens.argmax(-1) if end is None else (tokens == end).int().argmax(-1)  # (b,)
-        end_state = self.text_encoder.read(tokens, position, mask)  # (b, width)
+        end_state = self.text_encoder.read(tokens, position, mask)  # (b, width): the output at each text's end
         return F.normalize(self.text_projection(end_state), dim=-1)
 
     def forward(
@@ -122,16 +125,17 @@ class CLIP(nn.Module):
         .. math:: \ell = -\frac{1}{2b} \sum_i \left[\log \mathrm{softmax}_j(s\, u_i^\top v_j)\big|_{j=i}
            + \log \mathrm{softmax}_j(s\, v_i^\top u_j)\big|_{j=i}\right]
 
-        With ``caption_id`` in the batch, every text that equals a row's own is a positive, with an equal share.
+        With ``caption_id`` (b,) in the batch, every text that equals a row's own is a positive, with an equal share;
+        without it each row has one positive.
         """
         output = self(batch["image"], batch["tokens"], batch.get("mask"))
         # Of several processes each computes its own rows of the (all, all) logits; gradients flow through the gather.
         image, text = gather(output.image_embedding), gather(output.text_embedding)  # (all, d) each
-        rows = own_rows(output.image_embedding)
+        rows = own_rows(output.image_embedding)  # which rows of all are those of this process
         positives = gathered_positives(batch.get("caption_id"))
         return {"itc": info_nce(image, text, output.logit_scale, positives, rows)}
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Clamp the logit scale to at most 100, for stability. Source: section 2.5."""
+        """Clamp the logit scale to at most 100, for stability; the trainer calls this. Source: section 2.5."""
         self.logit_scale.clamp_(max=math.log(100))
