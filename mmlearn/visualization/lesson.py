@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from mmlearn.escaping import in_markdown, plain
@@ -168,9 +169,10 @@ def answers(
             show_image(axis, image)
             frame_image(axis, RIGHT if fits else "#d0d7de", 3 if fits else 1)
         told = f"“{sentence}”: {sum(right)} of {len(right)} fit (of all pictures {share:.1%})"
-        axes[row, 0].set_title(told, fontsize=10.5, loc="left").set_in_layout(False)  # it is wider than its picture
+        above = axes[row, 0].text(0, 1.03, told, fontsize=10.5, va="bottom", transform=axes[row, 0].transAxes)
+        above.set_in_layout(False)  # it is wider than its picture
     figure.get_layout_engine().set(hspace=0.14)
-    figure.suptitle(title, fontsize=10.5)
+    figure.suptitle(f"{title}\n", fontsize=10.5)
     return figure
 
 
@@ -213,9 +215,13 @@ def score_line(what: str, score: float, *, chance: float | None = None, untraine
 
 @plt.rc_context(PLAIN)
 def training_curve(
-    runs: Mapping[str, Sequence[float]], floors: Mapping[str, float] | None = None, *, label: str = "loss"
+    runs: Mapping[str, Sequence[float]],
+    floors: Mapping[str, float] | None = None,
+    *,
+    label: str = "loss",
+    title: str = "",
 ) -> Figure:
-    """The loss of every step by run, smoothed, and the loss of a model that knows only so much, as dashed lines."""
+    """The loss of every step by run, smoothed (pale: as it was), and what a model gets that knows only so much."""
     figure, ((axis,),) = new_figure(1, 1, 6.4, 3.1)
     for name, run in runs.items():
         values = np.asarray(run, float)
@@ -228,6 +234,7 @@ def training_curve(
         axis.annotate(name, (1, floor), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9,
                       color=MUTED)  # fmt: skip
     axis.set(xlabel="step", ylabel=label, ylim=(0, None))
+    axis.set_title(title, fontsize=10.5)
     axis.spines[["top", "right"]].set_visible(False)
     if len(runs) > 1:
         axis.legend(frameon=False)
@@ -235,14 +242,17 @@ def training_curve(
 
 
 @plt.rc_context(PLAIN)
-def progress(lines: Mapping[str, Sequence[float]], *, every: int, floors: Mapping[str, float] | None = None) -> Figure:
+def progress(
+    lines: Mapping[str, Sequence[float]], *, every: int, floors: Mapping[str, float] | None = None, title: str = ""
+) -> Figure:
     """Shares that were measured ``every`` so many steps of a training, and what chance would give."""
     figure, ((axis,),) = new_figure(1, 1, 6.4, 3.0)
     for name, values in lines.items():
         axis.plot(every * np.arange(1, len(values) + 1), values, marker="o", markersize=3.5, label=name)
-    for name, floor in (floors or {}).items():
-        axis.axhline(floor, color=MUTED, linestyle="--", linewidth=1, label=name)
+    for style, (name, floor) in zip(("--", ":", "-."), (floors or {}).items()):
+        axis.axhline(floor, color=MUTED, linestyle=style, linewidth=1, label=name)
     axis.set(xlabel="step", ylabel="test pictures", ylim=(0, 1.03))
+    axis.set_title(title, fontsize=10.5)
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axis.spines[["top", "right"]].set_visible(False)
     figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=2)
@@ -362,9 +372,11 @@ def looking_board(
     ):
         size, right = (image.shape[-2], image.shape[-1]), word.strip() == answer.strip()
         show_image(axis, dimmed(image, box, weights))
+        axis.set_anchor("N")  # below it is its caption
         _outline(axis, [box[thing].tolist()], size, "#24292f")
         for (left, top, _, _), weight in zip(box.tolist(), weights.tolist()):
-            axis.annotate(f"{weight:.0%}", (left * size[1], top * size[0]), fontsize=7.5, color="#57606a", va="bottom")
+            axis.annotate(f"{weight:.0%}", (left * size[1], top * size[0]), fontsize=9, color="#24292f", va="bottom",
+                          path_effects=[withStroke(linewidth=2.5, foreground="white")])  # fmt: skip
         frame_image(axis, "#d0d7de", 1)
         before, after = (re.sub("<start>|<end>|<pad>", "", part).strip() for part in caption.split("<mask>"))
         text, start = f"{before} {word.strip()} {after}", len(before) + 1
