@@ -73,7 +73,7 @@ def test_boards_are_drawn():
 
 def test_answers_mark_what_fits():
     figure = draw.answers([[torch.rand(3, 8, 8)] * 2] * 2, ["a", "b"], [[True, False], [False] * 2], [0.25, 0.0])
-    assert [axis.get_title(loc="left") for axis in figure.axes[::2]] == [
+    assert [axis.texts[0].get_text() for axis in figure.axes[::2]] == [
         "“a”: 1 of 2 fit (of all pictures 25.0%)", "“b”: 0 of 2 fit (of all pictures 0.0%)"
     ]  # fmt: skip
     plt.close("all")
