@@ -203,7 +203,9 @@ def _kept(output: dict[str, Any], count: int) -> dict[str, Any]:
 
         image = Image.open(io.BytesIO(base64.b64decode(output["data"]["image/png"]))).convert("RGB")
         small = io.BytesIO()
-        image.quantize(256, method=Image.Quantize.FASTOCTREE).save(small, "PNG", optimize=True)
+        image.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE).save(
+            small, "PNG", optimize=True
+        )
         output["data"]["image/png"] = base64.b64encode(small.getvalue()).decode()
     return output
 

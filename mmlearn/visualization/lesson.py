@@ -220,8 +220,12 @@ def training_curve(
     *,
     label: str = "loss",
     title: str = "",
+    top: float | None = None,
 ) -> Figure:
-    """The loss of every step by run, smoothed (pale: as it was), and what a model gets that knows only so much."""
+    """The loss of every step by run, smoothed (pale: as it was), and what a model gets that knows only so much.
+
+    ``top`` cuts off the first steps, where they are far above the rest.
+    """
     figure, ((axis,),) = new_figure(1, 1, 6.4, 3.1)
     for name, run in runs.items():
         values = np.asarray(run, float)
@@ -233,7 +237,7 @@ def training_curve(
         axis.axhline(floor, color=MUTED, linestyle="--", linewidth=1)
         axis.annotate(name, (1, floor), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9,
                       color=MUTED)  # fmt: skip
-    axis.set(xlabel="step", ylabel=label, ylim=(0, None))
+    axis.set(xlabel="step", ylabel=label, ylim=(0, top))
     axis.set_title(title, fontsize=10.5)
     axis.spines[["top", "right"]].set_visible(False)
     if len(runs) > 1:
