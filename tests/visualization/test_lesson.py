@@ -100,11 +100,11 @@ def test_letters_are_written_over_their_sound():
     mels, spans = [torch.rand(40, 100)] * 2, [[(0, 60, "un si")], []]
     figure = draw.written_over_sound(mels, [[(6, "u"), (9, "m"), (12, " ")], []], spans, titles=["a", "b"])
     shown = {text.get_text(): text.get_color() for text in figure.axes[0].texts}
-    assert shown == {"un si": "white", "u": draw.HEARD, "m": draw.MISHEARD, "␣": draw.HEARD}
+    assert shown == {"un si": "white", "u": draw.RIGHT, "m": draw.WRONG, "␣": draw.RIGHT}
     assert len(figure.axes[0].patches) == 1
     figure.savefig("/dev/null", format="png")
     (axis,) = draw.written_over_sound(mels[:1], [[(6, "u")]], check=False).axes
-    assert axis.texts[0].get_color() == draw.ASSUMED
+    assert axis.texts[0].get_color() == draw.MUTED
     plt.close("all")
 
 
