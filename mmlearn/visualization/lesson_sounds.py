@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from mmlearn.visualization.figures import MUTED, PLAIN, RIGHT, WRONG, new_figure
@@ -86,7 +87,7 @@ def ctc_lattice(
     small = frames <= 10
     figure, ((axis,),) = new_figure(1, 1, 6.4 if small else 7.6, 0.9 + (0.44 if small else 0.19) * places)
     shown = axis.imshow(values.T, aspect="auto", cmap="Blues", vmin=0)
-    figure.colorbar(shown, ax=axis, label=label, pad=0.02).formatter = lambda value, _: f"{value:.0%}"
+    figure.colorbar(shown, ax=axis, label=label, pad=0.02, format=PercentFormatter(1, decimals=0))
     if small:
         for frame in range(frames - 1):
             for place in range(places):
