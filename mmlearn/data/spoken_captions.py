@@ -108,6 +108,30 @@ def fits(clip: SpokenCaption, stride: int = 3) -> bool:
     return bool(clip.text) and 1.1 * len(clip.text) + repeats < clip.mel.shape[1] / stride
 
 
+def one_after_the_other(
+    one: SpokenCaption, two: SpokenCaption, pause: int
+) -> tuple[SpokenCaption, list[tuple[int, int]]]:
+    """Two recordings as one, with so many frames of silence between them, and the frames in which each of them sounds.
+
+    Silence is the quietest frame of the first.
+    """
+    first, last = one.mel.shape[1], two.mel.shape[1]
+    mel = torch.cat([one.mel, _quiet(one.mel).expand(-1, pause), two.mel], 1)
+    clip = SpokenCaption(mel, f"{one.text} {two.text}", f"{one.name} {two.name}", one.language)
+    return clip, [(0, first), (first + pause, first + pause + last)]
+
+
+def silenced(clip: SpokenCaption, span: tuple[int, int]) -> Float[Tensor, "mels s"]:
+    """The log-mel, with silence from the first frame of ``span`` up to the last: the clip's own quietest frame."""
+    mel = clip.mel.clone()
+    mel[:, slice(*span)] = _quiet(clip.mel)
+    return mel
+
+
+def _quiet(mel: Float[Tensor, "mels s"]) -> Float[Tensor, "mels 1"]:
+    return mel[:, mel.mean(0).argmin(), None]
+
+
 # Batches.
 
 

@@ -22,6 +22,8 @@ from torch import Tensor
 
 from mmlearn.escaping import in_markdown, plain
 from mmlearn.visualization.figures import MUTED, PLAIN, RIGHT, WRONG, frame_image, new_figure, show_image
+from mmlearn.visualization.lesson_sounds import ctc_lattice as ctc_lattice
+from mmlearn.visualization.lesson_sounds import written_over_sound as written_over_sound
 
 INKS = ("#d62754", "#146edc", "#108c46", "#8a5a00")  # of words; far apart in brightness as well
 WIDE = 30  # letters of a line below a picture

@@ -17,7 +17,9 @@ from mmlearn.data.spoken_captions import (
     fits,
     groups_of_like_length,
     hidden_batch,
+    one_after_the_other,
     padded_mels,
+    silenced,
     sizes_of,
     spell,
     spelt_batch,
@@ -177,3 +179,18 @@ def test_groups_and_batches_are_of_like_length():
         assert {first["mel"].shape[2], second["mel"].shape[2]} == {12, 30}
     again = batches_of_like_length(CLIPS, 2, 5, seeded())
     assert all(torch.equal(one["tokens"], other["tokens"]) for one, other in zip(batches, again))
+
+
+def test_two_recordings_one_after_the_other_and_one_of_them_silenced():
+    one, two = (SpokenCaption(torch.randn(40, frames), text, text, "es") for frames, text in ((5, "un"), (7, "si")))
+    clip, spans = one_after_the_other(one, two, pause=3)
+    assert (clip.text, clip.mel.shape, spans) == ("un si", (40, 15), [(0, 5), (8, 15)])
+    assert torch.equal(clip.mel[:, :5], one.mel)
+    assert torch.equal(clip.mel[:, 8:], two.mel)
+    quiet = one.mel[:, one.mel.mean(0).argmin()]
+    assert all(torch.equal(clip.mel[:, frame], quiet) for frame in (5, 6, 7))
+    mel = silenced(clip, spans[0])
+    assert torch.equal(mel[:, 8:], two.mel)
+    assert (mel[:, :5] == mel[:, :1]).all()
+    assert mel[:, 0].mean() == clip.mel.mean(0).min()
+    assert torch.equal(clip.mel[:, :5], one.mel)  # the clip is as it was

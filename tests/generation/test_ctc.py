@@ -7,7 +7,7 @@ import pytest
 import torch
 from testing_tools import close, refused
 
-from mmlearn.generation.ctc import collapse, ctc_beam_search, ctc_greedy
+from mmlearn.generation.ctc import collapse, ctc_beam_search, ctc_best_path, ctc_greedy
 from mmlearn.objectives.ctc import ctc_log_likelihood
 
 
@@ -125,3 +125,23 @@ def test_no_sound_and_no_frame(decode):
 
 def test_wrong_input_is_told(unchecked):
     refused("at least one beam, got 0", ctc_beam_search, frames(1, 2, 3), beams=0)
+
+
+@pytest.mark.parametrize("text", [(1,), (1, 2), (1, 1), (2, 1, 2), ()])
+@pytest.mark.parametrize("blank", [0, 2])
+def test_the_likeliest_path_of_a_text_is_that_of_all_listed(text, blank):
+    text = tuple({blank: 0}.get(token, token) for token in text)
+    for seed in range(5):
+        (log_probs,) = frames(1, 4, 3, seed=seed, spread=2.0)
+        score = {
+            path: sum(log_probs[t, symbol].item() for t, symbol in enumerate(path))
+            for path in product(range(3), repeat=4)
+            if collapse(torch.tensor(path), blank).tolist() == list(text)
+        }
+        places = ctc_best_path(log_probs, torch.tensor(text, dtype=torch.long), blank)
+        between_blanks = [blank] + [symbol for token in text for symbol in (token, blank)]
+        assert tuple(between_blanks[place] for place in places.tolist()) == max(score, key=score.get)
+
+
+def test_a_text_that_no_path_reads_has_no_likeliest_one():
+    refused("2 frames are too few", ctc_best_path, frames(1, 2, 3)[0], torch.tensor([1, 1]))

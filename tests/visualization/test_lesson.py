@@ -94,3 +94,27 @@ def test_small_tables_escape_and_align():
     assert "a\\|b" in table._repr_markdown_()
     assert "<b>" not in table._repr_markdown_()
     assert str(table).splitlines()[0].split() == ["paper", "here", "why", "they", "differ"]
+
+
+def test_letters_are_written_over_their_sound():
+    mels, spans = [torch.rand(40, 100)] * 2, [[(0, 60, "un si")], []]
+    figure = draw.written_over_sound(mels, [[(6, "u"), (9, "m"), (12, " ")], []], spans, titles=["a", "b"])
+    shown = {text.get_text(): text.get_color() for text in figure.axes[0].texts}
+    assert shown == {"un si": "white", "u": draw.RIGHT, "m": draw.WRONG, "␣": draw.RIGHT}
+    assert len(figure.axes[0].patches) == 1
+    figure.savefig("/dev/null", format="png")
+    (axis,) = draw.written_over_sound(mels[:1], [[(6, "u")]], check=False).axes
+    assert axis.texts[0].get_color() == draw.MUTED
+    plt.close("all")
+
+
+@pytest.mark.parametrize("frames", [4, 30])
+def test_a_lattice_has_a_row_for_each_place_and_the_moves_of_a_small_one(frames):
+    path = [0, 1] + [3] * (frames - 2)
+    figure = draw.ctc_lattice(torch.rand(frames, 5), "–ss–i"[:5], path, label="share", hop=0.03 if frames > 10 else 0)
+    axis = figure.axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == [*"–ss–i"]
+    assert axis.lines[-1].get_ydata().tolist() == path
+    assert len(axis.texts) == (20 if frames == 4 else 0)
+    figure.savefig("/dev/null", format="png")
+    plt.close(figure)
