@@ -5,6 +5,7 @@ import pytest
 import torch
 from testing_tools import refused
 
+from mmlearn.visualization import captions
 from mmlearn.visualization import lesson as draw
 
 
@@ -103,8 +104,8 @@ def test_a_choice_of_two_captions_shows_the_words_that_differ_and_the_better_mod
     bars = [[bar.get_facecolor()[:3] for bar in axis.patches] for axis in figure.axes[4:7]]
     red, green, undecided = (colours[0] for colours in bars)
     assert red == undecided != green
-    assert draw._differing(true, exchanged) == [(2, 5), (18, 22)]
-    refused("longer than", draw._differing, "a car", "a red car")
+    assert captions._differing(true, exchanged) == [(2, 5), (18, 22)]
+    refused("longer than", captions._differing, "a car", "a red car")
 
 
 def test_a_matrix_of_scores_names_its_rows_and_columns():
