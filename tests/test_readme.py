@@ -96,7 +96,7 @@ def recorded(name):
 QUOTED = {
     "README": [
         ("00-lab", "scenes, picture → text: R@1 of 256"),
-        ("07b", "converged clip: prefers the truth, colour swapped"),
+        ("07b-lab", "converged clip: prefers the truth, colour swapped"),
         ("13c", "speech → text, Bulgarian, five languages, never taught: R@10"),
         ("21b", "colour and shape: DALL·E"),
         ("22a", "projector: all"),
@@ -131,9 +131,9 @@ QUOTED = {
         ("06c", "masked colour: STD and MLM"),
         ("07a", "lit, unseen style: R@10 of all names"),
         ("07a", "filip: pointing"),
-        ("07b", "converged clip: prefers the truth, colour swapped"),
-        ("07b", "swapped captions: prefers the truth, colour swapped"),
-        ("07b", "filip: prefers the truth, colour swapped"),
+        ("07b-lab", "converged clip: prefers the truth, colour swapped"),
+        ("07b-lab", "swapped captions: prefers the truth, colour swapped"),
+        ("07b-lab", "filip: prefers the truth, colour swapped"),
         ("07c", "VSE0: R@10"),
         ("07c", "VSE++: R@10"),
         ("07c", "VSE++, all first: R@10"),
@@ -241,7 +241,8 @@ def test_every_chapter_and_lab_is_in_the_table():
 
 def test_the_core_path_has_its_pictures_and_minutes():
     rows = dict(re.findall(r"^(\|.*\]\((notebooks/.*?\.ipynb)\).*)$", README, re.MULTILINE))
-    assert list(rows.values())[:2] == ["notebooks/00_first_lesson.ipynb", "notebooks/08_one_stream.ipynb"]
+    lessons = [f"notebooks/{name}.ipynb" for name in ("00_first_lesson", "07b_bag_of_words", "08_one_stream")]
+    assert list(rows.values())[:3] == lessons
     for row, path in rows.items():
         minutes = json.loads((ROOT / path).read_text(encoding="utf-8"))["metadata"]["mmlearn"]["minutes"]
         assert row.endswith(f"| {minutes:g} |"), path

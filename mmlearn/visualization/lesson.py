@@ -21,12 +21,13 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from mmlearn.escaping import in_markdown, plain
+from mmlearn.visualization.captions import INKS, WIDE, coloured_caption, in_lines
+from mmlearn.visualization.captions import caption_choices as caption_choices  # which lessons ask for here
+from mmlearn.visualization.captions import score_matrix as score_matrix
 from mmlearn.visualization.figures import MUTED, PLAIN, RIGHT, WRONG, frame_image, new_figure, show_image
 from mmlearn.visualization.lesson_sounds import ctc_lattice as ctc_lattice
 from mmlearn.visualization.lesson_sounds import written_over_sound as written_over_sound
 
-INKS = ("#d62754", "#146edc", "#108c46", "#8a5a00")  # of words; far apart in brightness as well
-WIDE = 30  # letters of a line below a picture
 Box = Sequence[float]  # left, top, right, bottom, as shares of the picture's sides
 
 
@@ -79,39 +80,6 @@ def _outline(axis: Any, boxes: Sequence[Box], size: tuple[int, int], colour: str
         corner = left * width - 0.5, top * height - 0.5
         extent = (right - left) * width, (bottom - top) * height
         axis.add_patch(Rectangle(corner, *extent, fill=False, edgecolor=colour, linewidth=1.1, linestyle=(0, (4, 2))))
-
-
-def _lines(caption: str, words: Sequence[tuple[int, int]], wide: int) -> list[list[tuple[str, int | None]]]:
-    """The caption in lines of so many letters: (word, which of the marked words it is in, or None)."""
-    lines: list[list[tuple[str, int | None]]] = [[]]
-    at = length = 0
-    for word in caption.split(" "):
-        marked = next((k for k, (start, end) in enumerate(words) if start <= at < end), None)
-        if length and length + len(word) > wide:
-            lines.append([])
-            length = 0
-        lines[-1].append((word, marked))
-        length, at = length + len(word) + 1, at + len(word) + 1
-    return lines
-
-
-def coloured_caption(
-    axis: Any, caption: str, words: Sequence[tuple[int, int]], *, size: float = 10.5, inks: Sequence[str] = INKS
-) -> None:
-    """The caption below a picture, its marked words (start, end) bold and in the inks of their maps."""
-    from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea, VPacker
-
-    rows = []
-    for line in _lines(caption, words, WIDE):
-        parts = []
-        for word, marked in line:
-            bold = {} if marked is None else {"color": inks[marked % len(inks)], "weight": "bold"}
-            parts.append(TextArea(word, textprops={"size": size, "color": "#24292f"} | bold))
-        rows.append(HPacker(children=parts, pad=0, sep=size * 0.32))
-    packed = VPacker(children=rows, pad=0, sep=3, align="center")
-    below = AnchoredOffsetbox("upper center", child=packed, frameon=False, pad=0.3, bbox_to_anchor=(0.5, 0.0),
-                              bbox_transform=axis.transAxes)  # fmt: skip
-    axis.add_artist(below)
 
 
 @plt.rc_context(PLAIN)
@@ -369,7 +337,7 @@ def looking_board(
     ``captions`` have ``<mask>`` once, where the word is hidden; ``things`` number the region that it means.
     """
     rows = -(-len(images) // columns)
-    deepest = max(len(_lines(caption, (), WIDE)) for caption in captions)
+    deepest = max(len(in_lines(caption, (), WIDE)) for caption in captions)
     figure, axes = new_figure(rows, columns, 2.3, 2.5 + 0.2 * deepest + 0.5 / rows)
     for axis in axes.flat[len(images) :]:
         axis.axis("off")

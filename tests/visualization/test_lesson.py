@@ -5,6 +5,7 @@ import pytest
 import torch
 from testing_tools import refused
 
+from mmlearn.visualization import captions
 from mmlearn.visualization import lesson as draw
 
 
@@ -118,3 +119,25 @@ def test_a_lattice_has_a_row_for_each_place_and_the_moves_of_a_small_one(frames)
     assert len(axis.texts) == (20 if frames == 4 else 0)
     figure.savefig("/dev/null", format="png")
     plt.close(figure)
+
+
+def test_a_choice_of_two_captions_shows_the_words_that_differ_and_the_better_model_in_green():
+    true, exchanged = "a red car above a blue book", "a blue car above a red book"
+    figure = draw.caption_choices([torch.rand(3, 48, 48)] * 3, [true] * 3, [exchanged] * 3, {"CLIP": [0.4, 0.6, 0.5]})
+    figure.savefig("/dev/null", format="png")
+    bars = [[bar.get_facecolor()[:3] for bar in axis.patches] for axis in figure.axes[4:7]]
+    red, green, undecided = (colours[0] for colours in bars)
+    assert red == undecided != green
+    assert captions._differing(true, exchanged) == [(2, 5), (18, 22)]
+    refused("longer than", captions._differing, "a car", "a red car")
+
+
+def test_a_matrix_of_scores_names_its_rows_and_columns():
+    figure = draw.score_matrix({"CLIP": {"colours": 0.5}, "NegCLIP": {"colours": 0.9}}, chance=0.5, title="t")
+    axis = figure.axes[0]
+    assert [text.get_text() for text in axis.texts] == ["50%", "90%"]
+    assert [label.get_text() for label in (*axis.get_xticklabels(), *axis.get_yticklabels())] == [
+        "colours", "CLIP", "NegCLIP",
+    ]  # fmt: skip
+    shades = axis.images[0].get_array()
+    assert shades[0, 0] == 0 < shades[1, 0]
