@@ -1,7 +1,10 @@
 """``zoo/llama-collages``: a small Llama that reads notes about collages, and has never seen a picture.
 
-``python -m mmlearn.pretrained.collage_language`` trains it, in about a minute of one core, and writes it to the zoo.
+``python -m mmlearn.pretrained.collage_language`` trains it, in some minutes of one core, and writes it to the zoo.
 """
+
+import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +27,9 @@ def train(steps: int = STEPS, seed: int = 0) -> tuple[Llama, Tokenizer, list[flo
     drawn = [written(rng) for _ in range(TEXTS)]
     texts = [" ".join((before, *(part for turn in turns for part in turn))) for before, turns in drawn]
     tokenizer = Tokenizer.train(texts, vocab_size=VOCABULARY, max_length=LONGEST)
-    special = dict(start_token=tokenizer.start_token, end_token=tokenizer.end_token, pad_token=tokenizer.pad_token)
+    special: dict[str, Any] = dict(
+        start_token=tokenizer.start_token, end_token=tokenizer.end_token, pad_token=tokenizer.pad_token
+    )
     torch.manual_seed(seed)
     model = Llama(LlamaConfig(vocab_size=tokenizer.vocab_size, max_length=LONGEST + 32, width=WIDTH, depth=DEPTH,
                               num_heads=HEADS, mlp_width=3 * WIDTH, tied=True, **special))  # fmt: skip
@@ -54,8 +59,10 @@ def main() -> None:
     from mmlearn.chapters import machine
     from mmlearn.pretrained.zoo import keep
 
+    started = time.perf_counter()
     model, tokenizer, history = train()
     record = dict(steps=STEPS, seed=0, lesson="22a", data="notes about collages, in words", licence="Apache-2.0")
+    record |= dict(seconds=round(time.perf_counter() - started))
     keep("llama-collages", model, record | dict(history=history[::10]) | machine(), system="llama", tokenizer=tokenizer)
 
 

@@ -15,8 +15,10 @@ from mmlearn.data.synthetic.cutouts import COLOURS, DYED, NOUNS
 from mmlearn.data.tokenizer import Tokenizer
 
 # What the pictures of lesson 22a show; its texts are about all nouns.
-PICTURED = (*DYED, "cat", "dog", "horse", "penguin", "turtle", "fish", "owl", "duck", "banana", "pizza", "cake", "guitar",
-            "tree", "bicycle", "violin", "crown", "lion", "rabbit", "tulip", "star", "lemon", "bus")  # fmt: skip
+PICTURED = (
+    *DYED, "cat", "dog", "horse", "penguin", "turtle", "fish", "owl", "duck", "banana", "pizza", "cake", "guitar",
+    "tree", "bicycle", "violin", "crown", "lion", "rabbit", "tulip", "star", "lemon", "bus",
+)  # fmt: skip
 LIST, BLANK = "what is there?", "paper"
 LONGEST = 36  # words of notes
 MOST = 3  # times that notes name a thing
