@@ -453,15 +453,16 @@ def bought(
     ``floors`` are dashed lines, with their names.
     """
     figure, ((axis,),) = new_figure(1, 1, 6.8, 3.5)
-    for name, (parameters, share) in points.items():
+    for rank, (name, (parameters, share)) in enumerate(sorted(points.items(), key=lambda point: point[1])):
         axis.plot(parameters, share, "o", markersize=8, color="#146edc")
-        axis.annotate(f"{name}: {share:.0%}", (parameters, share), xytext=(0, 8), textcoords="offset points",
-                      ha="center", fontsize=9)  # fmt: skip
+        below = rank % 2 == 1  # neighbours do not write over one another
+        axis.annotate(f"{name}: {share:.0%}", (parameters, share), xytext=(0, -15 if below else 8),
+                      textcoords="offset points", ha="center", fontsize=9)  # fmt: skip
     for name, floor in floors.items():
         axis.axhline(floor, color=MUTED, linestyle="--", linewidth=1)
         axis.annotate(name, (1, floor), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9,
                       color=MUTED)  # fmt: skip
-    axis.set(xscale="log", xlabel="trained parameters", ylabel=label, ylim=(0, 1.12))
+    axis.set(xscale="log", xlabel="trained parameters", ylabel=label, ylim=(0, 1.15))
     axis.margins(x=0.2)
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axis.spines[["top", "right"]].set_visible(False)
