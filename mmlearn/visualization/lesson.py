@@ -21,6 +21,9 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from mmlearn.escaping import in_markdown, plain
+from mmlearn.visualization.answered import answer_board as answer_board
+from mmlearn.visualization.answered import bought as bought
+from mmlearn.visualization.answered import named_share as named_share
 from mmlearn.visualization.captions import INKS, WIDE, coloured_caption, in_lines
 from mmlearn.visualization.captions import caption_choices as caption_choices  # which lessons ask for here
 from mmlearn.visualization.captions import score_matrix as score_matrix

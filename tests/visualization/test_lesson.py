@@ -141,3 +141,21 @@ def test_a_matrix_of_scores_names_its_rows_and_columns():
     ]  # fmt: skip
     shades = axis.images[0].get_array()
     assert shades[0, 0] == 0 < shades[1, 0]
+
+
+def test_names_that_were_written_are_right_or_wrong():
+    written, true = [["cat", "red car", "cat"], ["dog"]], [["cat"], ["dog", "owl"]]
+    assert draw.named_share(written, true) == pytest.approx(2 / 3)
+    figure = draw.answer_board([torch.rand(3, 8, 8)] * 2, "what is there?", written, true, title="t", wide=8)
+    below = [axis.artists[0].get_child().get_children() for axis in figure.axes[:2]]
+    lines = [[area.get_text() for area in line.get_children()] for line in below[0][1:]]
+    assert lines == [["cat,"], ["red car"]]
+    colours = [area._text.get_color() for line in below[0][1:] for area in line.get_children()]
+    assert colours == [draw.RIGHT, draw.WRONG]
+    plt.close("all")
+
+
+def test_what_parameters_buy_has_its_floors():
+    figure = draw.bought({"one": (100, 0.5), "two": (1000, 0.9)}, {"chance": 0.2}, label="right", title="t")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["one: 50%", "two: 90%", "chance"]
+    plt.close("all")
