@@ -18,6 +18,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other progra
 def one_line(error: object) -> str:
     """What went wrong, in one line."""
     text = str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename:  # not "[Errno 28] …"
+        text = f"{error.filename2 or error.filename}: {error.strerror.lower()}"
     if "Original Traceback" in text:  # from a process that prepares batches; its last line is the error itself
         text = text.strip().splitlines()[-1].partition(": ")[2]
     return " ".join(text.split())
@@ -79,6 +81,8 @@ def check_place(words: list[str]) -> None:
     """Refuse a working directory that was deleted, where PyTorch would abort, and an output without a name."""
     if "--output=" in words or ("--output", "") in pairwise(words):  # such as of a variable that a script lacks
         raise ValueError("--output is empty: give it a name.")
+    if "" in words and words[0] in ("start", "convert"):  # they write to a folder that is no option
+        raise ValueError(f"A name is empty: mmlearn {words[0]} needs all of them.")
     try:
         os.getcwd()
     except FileNotFoundError as error:
