@@ -32,18 +32,19 @@ def refuse_links(folder: Path, paths: Iterable[Path] | None = None) -> None:
 
 
 def open_unlinked(path: Path, mode: str) -> IO[Any]:
-    """Open a file that is written to bit by bit. ``OSError`` where it is a link, or a file of another name as well."""
+    """Open a file that is written to bit by bit. ``OSError`` where it is a link, or has another name as well."""
+    refused = OSError(f"{path} is a link, and nothing is written through a link: remove it.")
     if path.is_symlink():
-        raise OSError(f"{path} is a link, and nothing is written through a link: remove it.")
+        raise refused
 
     def open_file(name: str, flags: int) -> int:
-        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)  # which Windows has not
+        file = os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)  # which Windows has not
+        if os.fstat(file).st_nlink > 1:  # a hard link
+            os.close(file)
+            raise refused
+        return file
 
-    file = open(path, mode, opener=open_file)
-    if os.fstat(file.fileno()).st_nlink > 1:  # a hard link, which nothing else tells from a file of its own
-        file.close()
-        raise OSError(f"{path} is a link, and nothing is written through a link: remove it.")
-    return file
+    return open(path, mode, opener=open_file)
 
 
 def is_still(path: Path, before: os.stat_result) -> bool:
