@@ -1,10 +1,13 @@
 """What commands print: progress on stderr, tables or JSON on stdout."""
 
 import codecs
+import json
 import os
 import sys
+import time
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -65,16 +68,9 @@ def prepare_streams() -> None:
 
 def tell_launcher(text: str) -> None:
     """Tell ``torchrun`` why this process fails: its report, which nothing here can keep back, then ends with that."""
-    if "TORCHELASTIC_ERROR_FILE" not in os.environ:
-        return
-    from torch.distributed.elastic.multiprocessing.errors import record
-
-    @record
-    def fail() -> None:
-        raise ChildProcessError(text) from None
-
-    with suppress(ChildProcessError):
-        fail()
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):  # one for each process, and read when it has ended
+        with suppress(OSError):
+            Path(path).write_text(json.dumps({"message": text, "timestamp": int(time.time())}), encoding="utf-8")
 
 
 def check_place(words: list[str]) -> None:
