@@ -200,7 +200,7 @@ class ShardStream(Files):
                 raise ValueError(f"No shard holds a picture with a caption; the last was {portion[0]}.")
 
     def _shard(self, url: str, first: int, last: int | None) -> Iterator[Raw]:
-        """Some samples of a shard. ``FileNotFoundError`` without it; ``ValueError`` where it is damaged, or has fewer."""
+        """Some samples of a shard. ``FileNotFoundError`` without it; ``ValueError`` where damaged, or with fewer."""
         found = 0
         try:
             for raw in islice(_raws(url), last):
