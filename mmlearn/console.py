@@ -1,10 +1,13 @@
 """What commands print: progress on stderr, tables or JSON on stdout."""
 
 import codecs
+import json
 import os
 import sys
+import time
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +21,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other progra
 def one_line(error: object) -> str:
     """What went wrong, in one line."""
     text = str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename:  # not "[Errno 28] …"
+        text = f"{error.filename2 or error.filename}: {error.strerror.lower()}"
     if "Original Traceback" in text:  # from a process that prepares batches; its last line is the error itself
         text = text.strip().splitlines()[-1].partition(": ")[2]
     return " ".join(text.split())
@@ -63,22 +68,17 @@ def prepare_streams() -> None:
 
 def tell_launcher(text: str) -> None:
     """Tell ``torchrun`` why this process fails: its report, which nothing here can keep back, then ends with that."""
-    if "TORCHELASTIC_ERROR_FILE" not in os.environ:
-        return
-    from torch.distributed.elastic.multiprocessing.errors import record
-
-    @record
-    def fail() -> None:
-        raise ChildProcessError(text) from None
-
-    with suppress(ChildProcessError):
-        fail()
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):  # one for each process, and read when it has ended
+        with suppress(OSError):
+            Path(path).write_text(json.dumps({"message": text, "timestamp": int(time.time())}), encoding="utf-8")
 
 
 def check_place(words: list[str]) -> None:
     """Refuse a working directory that was deleted, where PyTorch would abort, and an output without a name."""
     if "--output=" in words or ("--output", "") in pairwise(words):  # such as of a variable that a script lacks
         raise ValueError("--output is empty: give it a name.")
+    if "" in words and words[0] in ("start", "convert"):  # they write to a folder that is no option
+        raise ValueError(f"A name is empty: mmlearn {words[0]} needs all of them.")
     try:
         os.getcwd()
     except FileNotFoundError as error:

@@ -14,8 +14,13 @@ from typing import IO, Any
 def refuse_links(folder: Path, paths: Iterable[Path] | None = None) -> None:
     """``ValueError`` where one of these paths in a folder, or a folder on the way there, is a link, a pipe or the like.
 
-    They are all that the folder holds, unless given. The folder itself may be a link.
+    They are all that the folder holds, unless given. The folder itself may be a link. One whose name is not UTF-8 is
+    refused as well, because safetensors reads nothing there.
     """
+    try:
+        os.fsencode(folder).decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{folder} is no name in UTF-8: give another.") from error
     if paths is None:  # what os.walk lists; it follows no links, and what vanishes meanwhile is no error
         paths = (Path(where, name) for where, *names in os.walk(folder) for name in (*names[0], *names[1]))
     for path in paths:
@@ -27,12 +32,17 @@ def refuse_links(folder: Path, paths: Iterable[Path] | None = None) -> None:
 
 
 def open_unlinked(path: Path, mode: str) -> IO[Any]:
-    """Open a file that is written to bit by bit. ``OSError`` where it is a link."""
+    """Open a file that is written to bit by bit. ``OSError`` where it is a link, or has another name as well."""
+    refused = OSError(f"{path} is a link, and nothing is written through a link: remove it.")
     if path.is_symlink():
-        raise OSError(f"{path} is a link, and nothing is written through a link: remove it.")
+        raise refused
 
     def open_file(name: str, flags: int) -> int:
-        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)  # which Windows has not
+        file = os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)  # which Windows has not
+        if os.fstat(file).st_nlink > 1:  # a hard link
+            os.close(file)
+            raise refused
+        return file
 
     return open(path, mode, opener=open_file)
 

@@ -98,8 +98,8 @@ def save_checkpoint(
 
 def _save_elsewhere(output: Path, step: int, parts: Mapping[str, dict[str, Tensor]]) -> Path:
     """Write the weights into a new folder, as near to the lost one as can be: where."""
-    near = next(path for path in output.absolute().parents if path.is_dir())
     try:
+        near = next(path for path in output.absolute().parents if path.is_dir())  # none where we are in no folder
         folder = Path(tempfile.mkdtemp(prefix=f"{output.name}-step-{step}-", dir=near))
     except OSError:
         folder = Path(tempfile.mkdtemp(prefix=f"{output.name}-step-{step}-"))

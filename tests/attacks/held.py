@@ -133,7 +133,7 @@ def problems(attack: Attack, said: Said, before: dict, after: dict) -> list[str]
         found.append("printed control characters")
     if max(map(len, lines)) > LINE + len("mmlearn: "):
         found.append("printed a line that is too long")
-    if "Traceback" in said.err or "was not foreseen" in said.err:
+    if re.search(r"Traceback|was not foreseen|\[Errno", said.err):
         found.append("told an error that was not foreseen")
     if said.code and not attack.silent and not lines[-1].startswith("mmlearn: "):
         found.append("did not tell an error in a line of its own")

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -55,6 +56,13 @@ def links(base: Path) -> Iterator[Attack]:
     """A link out of a folder that a command writes to; the folder itself may be one."""
     new, old = with_images(base), given(base, lambda run: None)
     resume = (*TRAIN, "--resume")
+
+    def hard(here: Path) -> None:
+        (here / "run").mkdir()
+        (here / "theirs.txt").write_text(PRECIOUS)
+        (here / "run" / ".lock").hardlink_to(here / "theirs.txt")
+
+    yield Attack("a new run, .lock is a hard link", both(new, hard), TRAIN, "is a link")
     for to in ("a file", "a folder", "nothing"):
         for name in LINKED:
             says = "is a link|holds a (run|model) already"
@@ -120,6 +128,13 @@ def at_step(does: Callable[[Path], None], step: int) -> None:
     TrainingLog.fetch = fetched  # type: ignore[method-assign]
 
 
+def here_removed() -> None:
+    """In the command's process: the folder that it is called from is gone at the last step."""
+    os.chdir("deep")
+    tempfile.tempdir = None  # that of this process, which is the attack's folder
+    at_step(lambda run: shutil.rmtree(Path.cwd()), 6)
+
+
 def weights_elsewhere(step: int, here: Path) -> str | None:
     """What is not as was said: the weights are whole, and what took the folder's place is untouched."""
     from safetensors.torch import load_file
@@ -136,6 +151,15 @@ def weights_elsewhere(step: int, here: Path) -> str | None:
 def lost_folders(base: Path) -> Iterator[Attack]:
     """The output folder is removed, moved or replaced between two checkpoints."""
     prepare = with_images(base)
+    yield Attack(
+        "the working directory is removed",
+        both(prepare, lambda here: shutil.copytree(here / "pictures", here / "deep" / "pictures")),
+        TRAIN,
+        r"was removed, moved or replaced.*after step 6 are in .*run-step-6-",
+        first=here_removed,
+        changes=True,
+        then=partial(weights_elsewhere, 6),
+    )
     words = (*TRAIN[: TRAIN.index("--output")], "--output", "deep/run", *TRAIN[TRAIN.index("--output") + 2 :])
     for does in (removed, moved_away, replaced, parent_removed):
         for step in range(1, 7):
@@ -273,6 +297,10 @@ def left_off(base: Path) -> Iterator[Attack]:
     yield Attack(
         "braces of folders", shard_folders, (*stream[:3], "data/w{a,b}", *stream[4:]), "is a folder, and no shard"
     )
+    many = ("{0..999999999}", "{0..9999}{0..9999}", "{a,b}" * 40, "{0.." + "9" * 5_000 + "}")
+    for braces in many:
+        words = (*stream[:3], f"data/{braces}.tar", *stream[4:])
+        yield Attack(f"too many shards: {braces[:16]}", shard_folders, words, "names more than")
     yield Attack(
         "braces without --stream", shard_folders, (*stream[:3], "data/w{a,b}", "--output", "run"), "--stream exact"
     )
@@ -294,6 +322,10 @@ def typed(base: Path) -> Iterator[Attack]:
         ("run", "00", "--output", ""),
     ):
         yield Attack(f"no output: {words[0]}", prepare, words, "--output is empty")
+    for words in (("start", ""), ("convert", "released.pt", ""), ("convert", "", "ours")):
+        yield Attack(f"no name: {words}", made, words, "name is empty")
+    for words in ((*TRAIN[:-1], "run\udcff"), ("convert", "released.pt", "ours\udcff")):
+        yield Attack(f"not UTF-8: {words[0]}", both(prepare, made), words, "is no name in UTF-8")
     for data in ("scenes", "emoji"):
         words = ("train", "clip", "--data", data, "--output", "run", "--skip-bad")
         yield Attack(f"--skip-bad of {data}", prepare, words, "--skip-bad: leave it out")

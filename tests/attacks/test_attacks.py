@@ -57,6 +57,7 @@ def test_attacks(start, base, tmp_path, attacks):
         (Said(-9, "", "mmlearn: no weights"), False, "ended with -9"),
         (Said(1, "", "Traceback (most recent call last)\nmmlearn: no weights"), False, "not foreseen"),
         (Said(1, "", "mmlearn: 'weights' (KeyError, which was not foreseen; add --debug)"), False, "not foreseen"),
+        (Said(1, "", "mmlearn: [Errno 28] no weights"), False, "not foreseen"),
         (Said(1, "", "mmlearn: something else"), False, "did not say"),
         (Said(1, "", "no weights"), False, "line of its own"),
         (Said(1, "", "mmlearn: no weights \x1b[2J"), False, "control characters"),

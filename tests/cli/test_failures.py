@@ -756,6 +756,7 @@ def test_the_report_of_a_launcher_ends_with_our_line(tmp_path):
     assert last.endswith(ours)
     assert set(border) == {"="}
     assert "During handling" not in done.stderr
+    assert "console.py" not in done.stderr  # no traceback of ours
 
 
 def test_a_reader_that_leaves(tmp_path):

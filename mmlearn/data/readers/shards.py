@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ from mmlearn.suggestions import suggest
 
 META = re.compile(r"__[^/]*__($|/)")  # files that are about a shard, which webdataset passes over
 TEXTS = ("txt", "text", "caption", "json")
+RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")  # of a pattern
+MOST_SHARDS = 1_000_000
 NO_SAMPLE = "No picture with a caption in {}; a sample is NAME.jpg and NAME.txt or NAME.json."
 
 
@@ -139,14 +142,23 @@ class ShardFolder(Shards):
 
 
 def expanded(pattern: str | Path | list[str]) -> list[str]:
-    """Every shard of a pattern with braces, or of a list of such. ``ValueError`` without webdataset."""
+    """Every shard of a pattern with braces, or of a list of such.
+
+    ``ValueError`` for more than a million, which would fill the memory before one is read, and without webdataset.
+    """
     try:
+        from braceexpand import braceexpand
         from webdataset.shardlists import expand_urls
     except ModuleNotFoundError as error:
         raise ValueError(
             "WebDataset shards need webdataset; in the clone of mmlearn: pip install -e '.[scale]'."
         ) from error
-    return [url for item in (pattern if isinstance(pattern, list) else [str(pattern)]) for url in expand_urls(item)]
+    items = pattern if isinstance(pattern, list) else [str(pattern)]
+    for item in items:
+        wide = any(abs(float(last) - float(first)) >= MOST_SHARDS for first, last in RANGE.findall(item))
+        if wide or 2 ** item.count("{") > MOST_SHARDS or any(islice(braceexpand(item), MOST_SHARDS, None)):
+            raise ValueError(f"{item} names more than {MOST_SHARDS:,} shards: put more into each.")
+    return [url for item in items for url in expand_urls(item)]
 
 
 def kind_of(suffix: str) -> str:

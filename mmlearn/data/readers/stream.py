@@ -194,13 +194,13 @@ class ShardStream(Files):
                 for raw in self._shard(*portion):
                     in_vain = 0
                     yield raw
-            except ValueError as error:
+            except (FileNotFoundError, ValueError) as error:
                 self.leave_out(error)
             if in_vain > len(self.urls):
                 raise ValueError(f"No shard holds a picture with a caption; the last was {portion[0]}.")
 
     def _shard(self, url: str, first: int, last: int | None) -> Iterator[Raw]:
-        """Some samples of a shard. ``ValueError`` where it cannot be read, or has fewer."""
+        """Some samples of a shard. ``FileNotFoundError`` without it; ``ValueError`` where damaged, or with fewer."""
         found = 0
         try:
             for raw in islice(_raws(url), last):
@@ -208,6 +208,9 @@ class ShardStream(Files):
                 if found > first:
                     yield raw
         except Exception as error:  # of webdataset, of tarfile, or of a command that a URL stands for
+            path = _local(url)
+            if path and not path.exists():
+                raise FileNotFoundError(f"There is no shard {path}.") from error
             reason = getattr(error, "strerror", None) or (error.args[0] if error.args else type(error).__name__)
             raise ValueError(f"{url} is damaged, or no tar file ({reason}).") from error
         if last is not None and found < last:

@@ -302,8 +302,8 @@ def test_a_command_that_fails_is_told(shards):
     data = stream(shards)
     for path in shards.iterdir():
         path.unlink()
-    says = r"train-.\.tar is damaged, or no tar file \(No such file or directory\)"
-    refused(says, data.batches(collate, 2).samples, 0)
+    with pytest.raises(FileNotFoundError, match=r"There is no shard .*train-.\.tar"):
+        data.batches(collate, 2).samples(0)
 
 
 @pytest.mark.parametrize(

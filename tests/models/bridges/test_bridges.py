@@ -56,6 +56,14 @@ def test_with_closed_gates_the_language_model_speaks_bit_for_bit():
     assert not torch.allclose(system(**given).token_logits, alone, atol=1e-4)
 
 
+def test_what_is_frozen_while_it_trains_drops_nothing_either():
+    system = tiny("flamingo").train()
+    system.resampler.requires_grad_(False)  # after train(), which looked at what learns
+    system.loss(batch())
+    assert system.gated.training
+    assert not system.resampler.training
+
+
 def frozen_parts(name, stage):
     """The names of what no turn of a stage moves."""
     system = tiny(name)
