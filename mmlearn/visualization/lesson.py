@@ -21,11 +21,11 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from mmlearn.escaping import in_markdown, plain
-from mmlearn.visualization.answered import answer_board as answer_board
+from mmlearn.visualization.answered import answer_board as answer_board  # which lessons ask for here
 from mmlearn.visualization.answered import bought as bought
 from mmlearn.visualization.answered import named_share as named_share
 from mmlearn.visualization.captions import INKS, WIDE, coloured_caption, in_lines
-from mmlearn.visualization.captions import caption_choices as caption_choices  # which lessons ask for here
+from mmlearn.visualization.captions import caption_choices as caption_choices
 from mmlearn.visualization.captions import score_matrix as score_matrix
 from mmlearn.visualization.figures import MUTED, PLAIN, RIGHT, WRONG, frame_image, new_figure, show_image
 from mmlearn.visualization.lesson_sounds import ctc_lattice as ctc_lattice
