@@ -20,12 +20,14 @@ import plans
 import systems
 from gpu_speed import gpu_speed
 from markup import table, text
+from zoo import zoo_page
 
 import mmlearn
 from mmlearn.chapters import Result
 from mmlearn.data import data_sets, fetch, load
 from mmlearn.exercises import Task, exercise_folders, tasks
 from mmlearn.notebooks import Notebook, chapters
+from mmlearn.pretrained.zoo import zoo_records
 
 REFERENCE = ("systems/index", "presets", "api/index", "commands")
 RECORDED = ("laptop", "long", "gpu")  # at smoke scale numbers mean nothing
@@ -63,12 +65,13 @@ def write_all(book: Path) -> None:
         "generated/commands.md": commands_page(),
         "generated/presets.md": plans.plans_page(plans.recorded(), plans.all_published()),
     }
+    heroes = book.parent / "notebooks" / "heroes"
+    pages["generated/zoo.md"] = zoo_page(zoo_records(), known, book / "results", heroes)
     pages |= {f"generated/api/{name}": page for name, page in api_pages().items()}
     pages |= {f"generated/{name}": page for name, page in systems.system_pages().items()}
     for name, page in pages.items():
         (book / name).parent.mkdir(parents=True, exist_ok=True)
         (book / name).write_text(page, encoding="utf-8")
-    heroes = book.parent / "notebooks" / "heroes"
     if heroes.is_dir():
         shutil.copytree(heroes, book / "chapters" / "heroes")
     for name in data_sets(apart=False):
@@ -132,7 +135,7 @@ def contents(known: Sequence[Notebook]) -> str:
     parts = {
         "Chapters": ["generated/chapters", *(f"chapters/{chapter.name}" for chapter in known)],
         "Practice and proof": ["generated/exercises", "all_results", "generated/results", "generated/data"],
-        "On your own": ["own_project", "your_data", "published_weights", "many_gpus"],
+        "On your own": ["own_project", "your_data", "generated/zoo", "published_weights", "many_gpus"],
         "Reference": [
             *("how_it_fits", "lineage", "promises"),
             *(f"generated/{page}" for page in REFERENCE),
