@@ -60,13 +60,15 @@ def write_all(book: Path) -> None:
         "generated/contents.md": contents(known),
         "generated/chapters.md": chapters_page(known, exercises, described(book / "all_chapters.md")),
         "generated/exercises.md": exercises_page(exercises),
-        "generated/results.md": results_page(known, book / "results") + gpu_speed(book.parent),
         "generated/data.md": data_page(),
         "generated/commands.md": commands_page(),
         "generated/presets.md": plans.plans_page(plans.recorded(), plans.all_published()),
     }
     heroes = book.parent / "notebooks" / "heroes"
     pages["generated/zoo.md"] = zoo_page(zoo_records(), known, book / "results", heroes)
+    results = results_pages(known, book / "results")
+    results["results/index.md"] += gpu_speed(book.parent)
+    pages |= {f"generated/{name}": page for name, page in results.items()}
     pages |= {f"generated/api/{name}": page for name, page in api_pages().items()}
     pages |= {f"generated/{name}": page for name, page in systems.system_pages().items()}
     for name, page in pages.items():
@@ -134,7 +136,7 @@ def contents(known: Sequence[Notebook]) -> str:
     """The table of contents at the side."""
     parts = {
         "Chapters": ["generated/chapters", *(f"chapters/{chapter.name}" for chapter in known)],
-        "Practice and proof": ["generated/exercises", "all_results", "generated/results", "generated/data"],
+        "Practice and proof": ["generated/exercises", "all_results", "generated/results/index", "generated/data"],
         "On your own": ["own_project", "your_data", "generated/zoo", "published_weights", "many_gpus"],
         "Reference": [
             *("how_it_fits", "lineage", "promises"),
@@ -215,30 +217,50 @@ def _solution(task: Task) -> str:
 # Results.
 
 
-def results_page(known: Sequence[Notebook], folder: Path) -> str:
-    """Expected and obtained, of every chapter and scale that was recorded; the others say that they were not run."""
+def results_pages(known: Sequence[Notebook], folder: Path) -> dict[str, str]:
+    """``results/NUMBER.md``, expected and obtained of a chapter at every scale; ``results/index.md``, a line for each.
+
+    A scale that was not recorded says that it was not run.
+    """
     titles = {chapter.name: chapter.title for chapter in known}
     records = {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*/*.json"))}
     titles |= {record["chapter"]: "" for record in records.values() if record["chapter"] not in titles}
-    parts = [
-        "# Results\n\n"
+    pages, rows = {}, []
+    for name, title in sorted(titles.items()):
+        number = name.partition("_")[0]
+        found = {scale: records.get(folder / number / f"{scale}.json") for scale in RECORDED}
+        heading = f"{text(number)} · {text(title or name)}"
+        lesson = f"The chapter is [{text(title)}](/chapters/{name}.ipynb). " if title else ""
+        parts = [f"# {heading}\n\n{lesson}What the columns mean is [on the page of all chapters](index.md).\n"]
+        for scale, record in found.items():
+            if scale == "long" and record is None:  # few chapters need it
+                continue
+            parts.append(f"## {scale} scale\n\n" + (record_text(record) if record else "not run\n"))
+        pages[f"results/{number}.md"] = "\n".join(parts)
+        rows.append((f"[{heading}]({number}.md)", *_overview(found)))
+    index = (
+        "# Results, chapter by chapter\n\n"
         "Recorded by `mmlearn run NN --seeds 3 --record`, which runs a chapter once a seed and keeps all of "
         "them; at gpu scale by `make gpu`, for all chapters. *Expected* was written down before; *obtained* is the "
         "mean over the seeds ± their standard deviation; *chance* is what knowing nothing gives; *holds* counts the "
-        "seeds that are within the bounds. A number that disappoints stands here as it is.\n"
-    ]
-    for name, title in sorted(titles.items()):
-        number = name.partition("_")[0]
-        parts.append(f"## {text(number)} · {text(title or name)}\n")
-        for scale in RECORDED:
-            path = folder / number / f"{scale}.json"
-            if scale == "long" and path not in records:  # few chapters need it
-                continue
-            parts.append(
-                f"### {text(number)}, {scale} scale\n\n"
-                + (record_text(records[path]) if path in records else "not run\n")
-            )
-    return "\n".join(parts)
+        "seeds that are within the bounds. A number that disappoints stands here as it is.\n\n"
+        + (table(("chapter", "scales", "results", "the first of them"), rows) if rows else "There are none yet.\n")
+        + "\n```{toctree}\n:hidden:\n\n"
+        + "\n".join(name.removeprefix("results/").removesuffix(".md") for name in pages)
+        + "\n```\n"
+    )
+    return pages | {"results/index.md": index}
+
+
+def _overview(found: dict[str, dict | None]) -> tuple[str, ...]:
+    """Of a chapter's records: the scales, how many results there are, and the first one."""
+    scales = [scale for scale, record in found.items() if record]
+    if not scales:
+        return "not run", "–", "–"
+    runs = found[scales[0]]["runs"]
+    names = list(dict.fromkeys(row["name"] for run in runs for row in run["results"]))
+    first = _result(names[0], [row for run in runs for row in run["results"] if row["name"] == names[0]], len(runs))
+    return ", ".join(scales), str(len(names)), f"{first[0]}: {first[2]} (chance {first[3]})"
 
 
 def record_text(record: dict) -> str:
