@@ -27,7 +27,7 @@ extensions = [
     "sphinx-mathjax-offline",
     "sphinxcontrib.bibtex",
 ]
-exclude_patterns = ["_build", "**.ipynb_checkpoints", "generated/lesson.md", "generated/contents.md"]
+exclude_patterns = ["_build", "**.ipynb_checkpoints", "generated/contents.md"]
 exclude_patterns += ["all_chapters.md"]  # its table is in generated/chapters.md
 smartquotes_action = "qe"  # quotes and ellipses; two hyphens before an option stay two
 
@@ -55,7 +55,7 @@ bibtex_default_style = "plain"
 
 html_theme = "sphinx_book_theme"
 html_title = "mmlearn"
-html_static_path = ["_static"]
+html_static_path = ["_static", "generated/static"]
 html_favicon = "_static/favicon.svg"
 html_context = {"default_mode": "auto"}
 html_css_files = ["book.css"]
@@ -72,12 +72,10 @@ html_theme_options = {
 
 
 def add_to_page(app, page, source):
-    """Chapters link to Colab, and the first lesson shows its model; the notebook to download stays as it is."""
+    """Chapters link to Colab; the notebook to download stays as it is."""
     folder, _, name = page.partition("/")
     if folder == "chapters" and SOURCE:
         source[0] = colab.with_link(source[0], name, SOURCE)
-    if page == pages.WITH_MODEL:
-        source[0] = pages.with_model(source[0])
 
 
 def setup(app):

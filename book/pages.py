@@ -16,6 +16,7 @@ from pkgutil import iter_modules, walk_packages
 from types import ModuleType
 from typing import Any
 
+import live
 import plans
 import systems
 from gpu_speed import gpu_speed
@@ -32,19 +33,6 @@ from mmlearn.pretrained.zoo import zoo_records
 REFERENCE = ("systems/index", "presets", "api/index", "commands")
 RECORDED = ("laptop", "long", "gpu")  # at smoke scale numbers mean nothing
 NOT_SHOWN = "mmlearn.data.build"  # for whoever builds the archives anew
-WITH_MODEL = "chapters/00-lab_from_pixels"
-MODEL_IN_PAGE = """## Try the model itself
-
-The CLIP that this lab trained on scenes runs here, in your browser. Type a sentence, and see what each patch adds \
-and how the pictures are ranked; then click on the grid to build a scene of your own, and see which sentence it fits.
-
-<div id="clip-in-page"><noscript>This needs JavaScript.</noscript></div>
-<script defer src="../_static/clip_weights.js"></script>
-<script defer src="../_static/clip.js"></script>
-<script defer src="../_static/clip_page.js"></script>
-
-Exchange two colours, or *left of* and *right of*: does the model notice? The model is written \
-<a href="../_static/clip.js">once more, from scratch</a>, in plain JavaScript; a test compares it with PyTorch."""
 ARCHIVES = Path(mmlearn.__file__).parent / "data" / "archives"
 
 
@@ -56,7 +44,6 @@ def write_all(book: Path) -> None:
     exercises = {folder.name: tasks(folder) for folder in exercise_folders(book.parent / "exercises")}
     pages = {f"chapters/{chapter.path.name}": shown_notebook(chapter.path) for chapter in known}
     pages |= {
-        "generated/lesson.md": lesson_page(book),
         "generated/contents.md": contents(known),
         "generated/chapters.md": chapters_page(known, exercises, described(book / "all_chapters.md")),
         "generated/exercises.md": exercises_page(exercises),
@@ -74,8 +61,12 @@ def write_all(book: Path) -> None:
     for name, page in pages.items():
         (book / name).parent.mkdir(parents=True, exist_ok=True)
         (book / name).write_text(page, encoding="utf-8")
+    shown = book / "generated" / "static"
+    live.write(shown)
     if heroes.is_dir():
         shutil.copytree(heroes, book / "chapters" / "heroes")
+        shutil.copyfile(heroes / "00.png", shown / "words-point.png")
+        (shown / "words-point-phone.png").write_bytes(live.phone_picture(heroes / "00.png"))
     for name in data_sets(apart=False):
         (book / "generated" / f"{name}.png").write_bytes(contact_sheet_png(name))
 
@@ -109,27 +100,8 @@ def _links(source: str) -> str:
     return re.sub(r"\]\((?:labs/|\.\./)(?=\d\d)", "](", source)
 
 
-def with_model(source: str) -> str:
-    """The notebook of the first lesson with its model to play with below the last measurement, on the page only."""
-    notebook = json.loads(source)
-    last = max(i for i, cell in enumerate(notebook["cells"]) if cell["cell_type"] == "code")
-    cell = {"cell_type": "markdown", "id": "the-model-itself", "metadata": {}, "source": MODEL_IN_PAGE}
-    notebook["cells"].insert(last + 1, cell)
-    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
-
-
 def _is_progress(output: dict) -> bool:
     return output.get("name") == "stderr" or "application/vnd.jupyter.widget-view+json" in output.get("data", {})
-
-
-def lesson_page(book: Path) -> str:
-    """The picture that the first lesson makes."""
-    if not (book.parent / "notebooks" / "heroes" / "00.png").is_file():
-        return "\n"
-    return (
-        "```{figure} /chapters/heroes/00.png\n:alt: a picture with its caption, and where three of its words point\n\n"
-        "What `make lesson` draws: words of a caption point at things, in a drawing style never seen.\n```\n"
-    )
 
 
 def contents(known: Sequence[Notebook]) -> str:
