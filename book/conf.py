@@ -8,6 +8,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import colab
 import docstrings
 import pages
+import tidy
 
 import mmlearn
 
@@ -82,4 +83,5 @@ def setup(app):
     """Docstrings are turned into what reads well on a page."""
     docstrings.connect(app, HERE / "references.bib")
     app.connect("source-read", add_to_page)
+    app.connect("build-finished", lambda app, error: error or tidy.tidy(Path(app.outdir)), 900)  # after MathJax came
     return {"parallel_read_safe": True}
