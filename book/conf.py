@@ -60,6 +60,7 @@ html_static_path = ["_static", "generated/static"]
 html_favicon = "_static/favicon.svg"
 html_context = {"default_mode": "auto"}
 html_css_files = ["book.css"]
+html_js_files = [("search_typo.js", {"defer": "defer"})]  # after Sphinx's own scripts of the search
 html_copy_source = True  # for the button that downloads a notebook
 html_show_sourcelink = False
 html_last_updated_fmt = None

@@ -72,7 +72,8 @@ class LiveClip {
   }
 
   split(text) { // its words: those that the model knows, and those that captions never had
-    return (text.toLowerCase().match(/[\p{L}\p{N}'’-]+/gu) ?? []).map((word) => ({ word, known: this.words.has(word) }));
+    const words = text.toLowerCase().match(/[\p{L}\p{N}'’-]+/gu) ?? [];
+    return words.map((word) => ({ word, known: this.words.has(word) }));
   }
 
   begins(word) { // whether one who goes on typing may yet arrive at a word that is known
@@ -100,7 +101,8 @@ class LiveClip {
     const close = () => {
       if (phrase.some((word) => word !== "two")) {
         const article = /^[aeiou]/.test(phrase[0]) ? "an" : "a";
-        found.push({ name: phrase.join(" "), vector: this.encode(phrase[0] === "two" ? phrase : [article, ...phrase]) });
+        const asked = phrase[0] === "two" ? phrase : [article, ...phrase];
+        found.push({ name: phrase.join(" "), vector: this.encode(asked) });
       }
       phrase = [];
     };

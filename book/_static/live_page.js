@@ -16,7 +16,8 @@ const digits = (value) => value.toFixed(2).replace("-", "−");
 class LivePage {
   constructor(place, carried) {
     this.clip = new LiveClip(carried);
-    this.input = node("input", { id: "live-sentence", type: "text", value: place.dataset.sentence, autocomplete: "off" });
+    this.input = node("input", { id: "live-sentence", type: "text", autocomplete: "off" });
+    this.input.value = place.dataset.sentence;
     this.input.oninput = () => this.ask();
     this.words = node("p", { className: "words" });
     this.words.setAttribute("aria-live", "polite");
@@ -42,7 +43,8 @@ class LivePage {
   }
 
   entry(picture, i) {
-    const made = { ...picture, name: `picture ${i + 1}`, image: node("img", { src: picture.image }), view: this.canvas(112) };
+    const image = node("img", { src: picture.image });
+    const made = { ...picture, name: `picture ${i + 1}`, image, view: this.canvas(112) };
     made.label = node("span", { className: "score" });
     made.button = node("button", { type: "button", onclick: () => this.look(made) }, made.view.frame, made.label);
     made.item = node("li", {}, made.button);
@@ -89,10 +91,12 @@ class LivePage {
   }
 
   draw(only) { // all phrases, or one of them
-    const shown = this.phrases.map((phrase, k) => ({ ...phrase, k })).filter(({ k }) => only === undefined || k === only);
+    const all = this.phrases.map((phrase, k) => ({ ...phrase, k }));
+    const shown = all.filter(({ k }) => only === undefined || k === only);
     for (const [rank, one] of this.ranked.entries()) {
       one.label.textContent = this.vector ? digits(one.cosine) : "";
-      one.button.ariaLabel = `${one.name}${this.vector ? `, number ${rank + 1}, cosine ${digits(one.cosine)}` : ""}: ${one.caption}`;
+      const score = this.vector ? `, number ${rank + 1}, cosine ${digits(one.cosine)}` : "";
+      one.button.ariaLabel = `${one.name}${score}: ${one.caption}`;
       this.paint(one.view, one, shown);
     }
     this.paint(this.view, this.seen, shown);
