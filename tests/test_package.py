@@ -18,7 +18,7 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FIL
 # Imports.
 
 HEAVY = {
-    "IPython", "PIL", "huggingface_hub", "jupyterlab", "jupyter_core", "matplotlib", "nbconvert", "nbformat", "pandas",
+    "IPython", "PIL", "huggingface_hub", "jupyterlab", "jupyter_core", "latex2mathml", "matplotlib", "nbconvert", "nbformat", "pandas",
     "papermill", "pycocoevalcap", "pycocotools", "resvg_py", "scipy", "sklearn", "soundfile", "tensorboard",
     "torchaudio", "torchvision", "transformers", "typer", "webdataset",
 }  # fmt: skip

@@ -158,14 +158,6 @@ def test_what_record_writes_is_what_the_page_reads(tmp_path, monkeypatch):
     assert "1 seed (3)" in page
 
 
-def test_the_first_lesson_shows_its_model_below_the_last_measurement():
-    cells = [{"cell_type": kind, "source": kind} for kind in ("markdown", "code", "code", "markdown")]
-    shown = json.loads(pages.with_model(json.dumps({"cells": cells, "metadata": {}})))["cells"]
-    assert shown[:3] + shown[4:] == cells
-    assert 'id="clip-in-page"' in shown[3]["source"]
-    assert (ROOT / "notebooks" / "labs" / f"{Path(pages.WITH_MODEL).name}.ipynb").is_file()
-
-
 def test_notebooks_are_shown_without_progress_bars(tmp_path):
     def output(**fields):
         return {"output_type": "display_data", "metadata": {}, **fields}
