@@ -198,7 +198,7 @@ def results_pages(known: Sequence[Notebook], folder: Path) -> dict[str, str]:
     records = {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*/*.json"))}
     titles |= {record["chapter"]: "" for record in records.values() if record["chapter"] not in titles}
     pages, rows = {}, []
-    for name, title in sorted(titles.items()):
+    for name, title in titles.items():
         number = name.partition("_")[0]
         found = {scale: records.get(folder / number / f"{scale}.json") for scale in RECORDED}
         heading = f"{text(number)} · {text(title or name)}"
@@ -216,7 +216,7 @@ def results_pages(known: Sequence[Notebook], folder: Path) -> dict[str, str]:
         "them; at gpu scale by `make gpu`, for all chapters. *Expected* was written down before; *obtained* is the "
         "mean over the seeds ± their standard deviation; *chance* is what knowing nothing gives; *holds* counts the "
         "seeds that are within the bounds. A number that disappoints stands here as it is.\n\n"
-        + (table(("chapter", "scales", "results", "the first of them"), rows) if rows else "There are none yet.\n")
+        + (table(("chapter", "scales", "results", "within bounds"), rows) if rows else "There are none yet.\n")
         + "\n```{toctree}\n:hidden:\n\n"
         + "\n".join(name.removeprefix("results/").removesuffix(".md") for name in pages)
         + "\n```\n"
@@ -225,32 +225,35 @@ def results_pages(known: Sequence[Notebook], folder: Path) -> dict[str, str]:
 
 
 def _overview(found: dict[str, dict | None]) -> tuple[str, ...]:
-    """Of a chapter's records: the scales, how many results there are, and the first one."""
+    """Of a chapter's records: the scales; at the first of them how many results, and how many of the bounds hold."""
     scales = [scale for scale, record in found.items() if record]
     if not scales:
         return "not run", "–", "–"
-    runs = found[scales[0]]["runs"]
-    names = list(dict.fromkeys(row["name"] for run in runs for row in run["results"]))
-    first = _result(names[0], [row for run in runs for row in run["results"] if row["name"] == names[0]], len(runs))
-    return ", ".join(scales), str(len(names)), f"{first[0]}: {first[2]} (chance {first[3]})"
+    verdicts = [row[4] for row in _rows(found[scales[0]]["runs"])]
+    bound = [verdict for verdict in verdicts if verdict != "–"]
+    return ", ".join(scales), str(len(verdicts)), f"{bound.count('yes')} of {len(bound)}" if bound else "–"
 
 
 def record_text(record: dict) -> str:
     """One record: its table, and what it was obtained on."""
     runs = record["runs"]
-    names = list(dict.fromkeys(row["name"] for run in runs for row in run["results"]))
-    rows = [
-        _result(name, [row for run in runs for row in run["results"] if row["name"] == name], len(runs))
-        for name in names
-    ]
     machines = sorted({run["device"] for run in runs})
     versions = sorted({", ".join(f"{k} {v}" for k, v in run["versions"].items()) for run in runs})
     seconds, memory = ([run[field] for run in runs] for field in ("seconds", "peak_memory_mb"))
-    return table(("result", "expected", "obtained", "chance", "holds"), rows) + (
+    return table(("result", "expected", "obtained", "chance", "holds"), _rows(runs)) + (
         f"\n{len(runs)} {'seed' if len(runs) == 1 else 'seeds'} ({', '.join(text(run['seed']) for run in runs)}); "
         f"{_range(seconds)} s and at most {max(memory):,.0f} MB each; {text('; '.join(machines))}; "
         f"{text('; '.join(versions))}\n"
     )
+
+
+def _rows(runs: Sequence[dict]) -> list[tuple[str, ...]]:
+    """A row of the table for each result that some seed has."""
+    names = dict.fromkeys(row["name"] for run in runs for row in run["results"])
+    return [
+        _result(name, [row for run in runs for row in run["results"] if row["name"] == name], len(runs))
+        for name in names
+    ]
 
 
 def _result(name: str, rows: Sequence[dict], runs: int) -> tuple[str, ...]:

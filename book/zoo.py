@@ -58,7 +58,7 @@ def _section(name: str, record: Mapping[str, Any], lessons: Mapping[str, Noteboo
         ("licence of the weights", "that of the data" if copyleft else "Apache-2.0"),
     ]
     return (
-        f"({name})=\n## {text(name)}\n\n{picture}{table(('', ''), facts)}\n{_measures(number, record, results)}"
+        f"({name})=\n## {text(name)}\n\n{picture}{table(('', 'as it was recorded'), facts)}\n{_measures(number, record, results)}"
         f"```python\n{load_lines(name, record)}\n```\n"
     )
 
@@ -94,5 +94,5 @@ def _measures(number: str, record: Mapping[str, Any], results: Path) -> str:
                     "–" if row["chance"] is None else f"{row['chance']:.3g}",
                 )
             )
-    columns = ("measured on data that it was not trained on", "obtained", "untrained", "chance")
+    columns = ("on held-out data", "obtained", "untrained", "chance")
     return table(columns, rows) + "\n" if rows else ""

@@ -127,12 +127,12 @@ def test_scales_without_a_record_say_not_run(tmp_path):
 def test_the_overview_has_a_line_for_each_chapter(tmp_path):
     path = tmp_path / "07" / "laptop.json"
     path.parent.mkdir()
-    runs = [run(0, row(0.95), row(0.5, name="other"))]
+    runs = [run(0, row(0.95), row(0.5, holds=False, name="other"), row(0.5, at_least=None, name="reported"))]
     path.write_text(json.dumps({"chapter": "07_contrastive", "runs": runs}))
     page = pages.results_pages([chapter("05_attention", "Attention"), chapter("07_contrastive")], tmp_path)
     index = page["results/index.md"]
     assert cells(index, "[05 · Attention](05.md)")[1:] == ["not run", "–", "–"]
-    assert cells(index, "[07 · Contrastive](07.md)")[1:] == ["laptop", "2", "R@1: 0.950 (chance 0.00391)"]
+    assert cells(index, "[07 · Contrastive](07.md)")[1:] == ["laptop", "3", "1 of 2"]
     assert index.rstrip().endswith("05\n07\n```")
 
 
