@@ -57,8 +57,9 @@ def _section(name: str, record: Mapping[str, Any], lessons: Mapping[str, Noteboo
         ("licences of the data", text(record["licence"])),
         ("licence of the weights", "that of the data" if copyleft else "Apache-2.0"),
     ]
+    table_of_facts = table(("", "as it was recorded"), facts)
     return (
-        f"({name})=\n## {text(name)}\n\n{picture}{table(('', 'as it was recorded'), facts)}\n{_measures(number, record, results)}"
+        f"({name})=\n## {text(name)}\n\n{picture}{table_of_facts}\n{_measures(number, record, results)}"
         f"```python\n{load_lines(name, record)}\n```\n"
     )
 

@@ -1,6 +1,5 @@
 """A notebook that was run, as one page that needs no network: results and contents on top, formulas as MathML."""
 
-import html
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ import latex2mathml.converter
 from jinja2 import pass_context
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+from mmlearn.escaping import in_html
 
 # JupyterLab's page without the scripts that it would fetch: for formulas, for diagrams, for widgets.
 TEMPLATE = """{%- extends 'lab/index.html.j2' -%}
@@ -69,7 +70,7 @@ def mathml(formula: str, display: str) -> str:
     try:
         return latex2mathml.converter.convert(formula, display=display)
     except Exception:  # of many kinds; a formula that is not understood must not cost the page
-        return f"<code>{html.escape(formula)}</code>"
+        return f"<code>{in_html(formula)}</code>"
 
 
 def page_of(notebook: Path, results: list[dict[str, Any]]) -> str:
@@ -96,7 +97,7 @@ def results_table(results: list[dict[str, Any]]) -> str:
     columns = [each for each in COLUMNS if any(each in row for row in rows.values())]
     head = "".join(f"<th>{COLUMNS[each]}</th>" for each in columns)
     body = "".join(
-        f"<tr><td>{html.escape(name)}</td>"
+        f"<tr><td>{in_html(name)}</td>"
         + "".join(f"<td>{format(row[each], '.3g') if each in row else '–'}</td>" for each in columns)
         + "</tr>"
         for name, row in rows.items()
