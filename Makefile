@@ -93,7 +93,8 @@ chapters-full: .venv/dev.done
 book: .venv/dev.done
 	$(call heading,book)
 	@rm -rf book/_build
-	@$(BIN)/python -m sphinx -W --keep-going -q book book/_build/html || $(call stopped,book)
+	@$(BIN)/python -m sphinx -W --keep-going -q -d book/_build/doctrees book book/_build/html || $(call stopped,book)
+	@rm -rf book/_build/doctrees book/_build/jupyter_execute
 	@echo 'book/_build/html/index.html'
 
 browser: book

@@ -8,6 +8,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import colab
 import docstrings
 import pages
+import tidy
 
 import mmlearn
 
@@ -27,7 +28,7 @@ extensions = [
     "sphinx-mathjax-offline",
     "sphinxcontrib.bibtex",
 ]
-exclude_patterns = ["_build", "**.ipynb_checkpoints", "generated/lesson.md", "generated/contents.md"]
+exclude_patterns = ["_build", "**.ipynb_checkpoints", "generated/contents.md"]
 exclude_patterns += ["all_chapters.md"]  # its table is in generated/chapters.md
 smartquotes_action = "qe"  # quotes and ellipses; two hyphens before an option stay two
 
@@ -55,10 +56,11 @@ bibtex_default_style = "plain"
 
 html_theme = "sphinx_book_theme"
 html_title = "mmlearn"
-html_static_path = ["_static"]
+html_static_path = ["_static", "generated/static"]
 html_favicon = "_static/favicon.svg"
 html_context = {"default_mode": "auto"}
 html_css_files = ["book.css"]
+html_js_files = [("search_typo.js", {"defer": "defer"})]  # after Sphinx's own scripts of the search
 html_copy_source = True  # for the button that downloads a notebook
 html_show_sourcelink = False
 html_last_updated_fmt = None
@@ -72,16 +74,15 @@ html_theme_options = {
 
 
 def add_to_page(app, page, source):
-    """Chapters link to Colab, and the first lesson shows its model; the notebook to download stays as it is."""
+    """Chapters link to Colab; the notebook to download stays as it is."""
     folder, _, name = page.partition("/")
     if folder == "chapters" and SOURCE:
         source[0] = colab.with_link(source[0], name, SOURCE)
-    if page == pages.WITH_MODEL:
-        source[0] = pages.with_model(source[0])
 
 
 def setup(app):
     """Docstrings are turned into what reads well on a page."""
     docstrings.connect(app, HERE / "references.bib")
     app.connect("source-read", add_to_page)
+    app.connect("build-finished", lambda app, error: error or tidy.tidy(Path(app.outdir)), 900)  # after MathJax came
     return {"parallel_read_safe": True}

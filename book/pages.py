@@ -16,33 +16,23 @@ from pkgutil import iter_modules, walk_packages
 from types import ModuleType
 from typing import Any
 
+import live
 import plans
 import systems
 from gpu_speed import gpu_speed
 from markup import table, text
+from zoo import zoo_page
 
 import mmlearn
 from mmlearn.chapters import Result
 from mmlearn.data import data_sets, fetch, load
 from mmlearn.exercises import Task, exercise_folders, tasks
 from mmlearn.notebooks import Notebook, chapters
+from mmlearn.pretrained.zoo import zoo_records
 
 REFERENCE = ("systems/index", "presets", "api/index", "commands")
 RECORDED = ("laptop", "long", "gpu")  # at smoke scale numbers mean nothing
 NOT_SHOWN = "mmlearn.data.build"  # for whoever builds the archives anew
-WITH_MODEL = "chapters/00-lab_from_pixels"
-MODEL_IN_PAGE = """## Try the model itself
-
-The CLIP that this lab trained on scenes runs here, in your browser. Type a sentence, and see what each patch adds \
-and how the pictures are ranked; then click on the grid to build a scene of your own, and see which sentence it fits.
-
-<div id="clip-in-page"><noscript>This needs JavaScript.</noscript></div>
-<script defer src="../_static/clip_weights.js"></script>
-<script defer src="../_static/clip.js"></script>
-<script defer src="../_static/clip_page.js"></script>
-
-Exchange two colours, or *left of* and *right of*: does the model notice? The model is written \
-<a href="../_static/clip.js">once more, from scratch</a>, in plain JavaScript; a test compares it with PyTorch."""
 ARCHIVES = Path(mmlearn.__file__).parent / "data" / "archives"
 
 
@@ -54,23 +44,29 @@ def write_all(book: Path) -> None:
     exercises = {folder.name: tasks(folder) for folder in exercise_folders(book.parent / "exercises")}
     pages = {f"chapters/{chapter.path.name}": shown_notebook(chapter.path) for chapter in known}
     pages |= {
-        "generated/lesson.md": lesson_page(book),
         "generated/contents.md": contents(known),
         "generated/chapters.md": chapters_page(known, exercises, described(book / "all_chapters.md")),
         "generated/exercises.md": exercises_page(exercises),
-        "generated/results.md": results_page(known, book / "results") + gpu_speed(book.parent),
         "generated/data.md": data_page(),
         "generated/commands.md": commands_page(),
         "generated/presets.md": plans.plans_page(plans.recorded(), plans.all_published()),
     }
+    heroes = book.parent / "notebooks" / "heroes"
+    pages["generated/zoo.md"] = zoo_page(zoo_records(), known, book / "results", heroes)
+    results = results_pages(known, book / "results")
+    results["results/index.md"] += gpu_speed(book.parent)
+    pages |= {f"generated/{name}": page for name, page in results.items()}
     pages |= {f"generated/api/{name}": page for name, page in api_pages().items()}
     pages |= {f"generated/{name}": page for name, page in systems.system_pages().items()}
     for name, page in pages.items():
         (book / name).parent.mkdir(parents=True, exist_ok=True)
         (book / name).write_text(page, encoding="utf-8")
-    heroes = book.parent / "notebooks" / "heroes"
+    shown = book / "generated" / "static"
+    live.write(shown)
     if heroes.is_dir():
         shutil.copytree(heroes, book / "chapters" / "heroes")
+        shutil.copyfile(heroes / "00.png", shown / "words-point.png")
+        (shown / "words-point-phone.png").write_bytes(live.phone_picture(heroes / "00.png"))
     for name in data_sets(apart=False):
         (book / "generated" / f"{name}.png").write_bytes(contact_sheet_png(name))
 
@@ -104,35 +100,16 @@ def _links(source: str) -> str:
     return re.sub(r"\]\((?:labs/|\.\./)(?=\d\d)", "](", source)
 
 
-def with_model(source: str) -> str:
-    """The notebook of the first lesson with its model to play with below the last measurement, on the page only."""
-    notebook = json.loads(source)
-    last = max(i for i, cell in enumerate(notebook["cells"]) if cell["cell_type"] == "code")
-    cell = {"cell_type": "markdown", "id": "the-model-itself", "metadata": {}, "source": MODEL_IN_PAGE}
-    notebook["cells"].insert(last + 1, cell)
-    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
-
-
 def _is_progress(output: dict) -> bool:
     return output.get("name") == "stderr" or "application/vnd.jupyter.widget-view+json" in output.get("data", {})
-
-
-def lesson_page(book: Path) -> str:
-    """The picture that the first lesson makes."""
-    if not (book.parent / "notebooks" / "heroes" / "00.png").is_file():
-        return "\n"
-    return (
-        "```{figure} /chapters/heroes/00.png\n:alt: a picture with its caption, and where three of its words point\n\n"
-        "What `make lesson` draws: words of a caption point at things, in a drawing style never seen.\n```\n"
-    )
 
 
 def contents(known: Sequence[Notebook]) -> str:
     """The table of contents at the side."""
     parts = {
         "Chapters": ["generated/chapters", *(f"chapters/{chapter.name}" for chapter in known)],
-        "Practice and proof": ["generated/exercises", "all_results", "generated/results", "generated/data"],
-        "On your own": ["own_project", "your_data", "published_weights", "many_gpus"],
+        "Practice and proof": ["generated/exercises", "all_results", "generated/results/index", "generated/data"],
+        "On your own": ["own_project", "your_data", "generated/zoo", "published_weights", "many_gpus"],
         "Reference": [
             *("how_it_fits", "lineage", "promises"),
             *(f"generated/{page}" for page in REFERENCE),
@@ -212,48 +189,71 @@ def _solution(task: Task) -> str:
 # Results.
 
 
-def results_page(known: Sequence[Notebook], folder: Path) -> str:
-    """Expected and obtained, of every chapter and scale that was recorded; the others say that they were not run."""
+def results_pages(known: Sequence[Notebook], folder: Path) -> dict[str, str]:
+    """``results/NUMBER.md``, expected and obtained of a chapter at every scale; ``results/index.md``, a line for each.
+
+    A scale that was not recorded says that it was not run.
+    """
     titles = {chapter.name: chapter.title for chapter in known}
     records = {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*/*.json"))}
     titles |= {record["chapter"]: "" for record in records.values() if record["chapter"] not in titles}
-    parts = [
-        "# Results\n\n"
+    pages, rows = {}, []
+    for name, title in titles.items():
+        number = name.partition("_")[0]
+        found = {scale: records.get(folder / number / f"{scale}.json") for scale in RECORDED}
+        heading = f"{text(number)} · {text(title or name)}"
+        lesson = f"The chapter is [{text(title)}](/chapters/{name}.ipynb). " if title else ""
+        parts = [f"# {heading}\n\n{lesson}What the columns mean is [on the page of all chapters](index.md).\n"]
+        for scale, record in found.items():
+            if scale == "long" and record is None:  # few chapters need it
+                continue
+            parts.append(f"## {scale} scale\n\n" + (record_text(record) if record else "not run\n"))
+        pages[f"results/{number}.md"] = "\n".join(parts)
+        rows.append((f"[{heading}]({number}.md)", *_overview(found)))
+    index = (
+        "# Results, chapter by chapter\n\n"
         "Recorded by `mmlearn run NN --seeds 3 --record`, which runs a chapter once a seed and keeps all of "
         "them; at gpu scale by `make gpu`, for all chapters. *Expected* was written down before; *obtained* is the "
         "mean over the seeds ± their standard deviation; *chance* is what knowing nothing gives; *holds* counts the "
-        "seeds that are within the bounds. A number that disappoints stands here as it is.\n"
-    ]
-    for name, title in sorted(titles.items()):
-        number = name.partition("_")[0]
-        parts.append(f"## {text(number)} · {text(title or name)}\n")
-        for scale in RECORDED:
-            path = folder / number / f"{scale}.json"
-            if scale == "long" and path not in records:  # few chapters need it
-                continue
-            parts.append(
-                f"### {text(number)}, {scale} scale\n\n"
-                + (record_text(records[path]) if path in records else "not run\n")
-            )
-    return "\n".join(parts)
+        "seeds that are within the bounds. A number that disappoints stands here as it is.\n\n"
+        + (table(("chapter", "scales", "results", "within bounds"), rows) if rows else "There are none yet.\n")
+        + "\n```{toctree}\n:hidden:\n\n"
+        + "\n".join(name.removeprefix("results/").removesuffix(".md") for name in pages)
+        + "\n```\n"
+    )
+    return pages | {"results/index.md": index}
+
+
+def _overview(found: dict[str, dict | None]) -> tuple[str, ...]:
+    """Of a chapter's records: the scales; at the first of them how many results, and how many of the bounds hold."""
+    scales = [scale for scale, record in found.items() if record]
+    if not scales:
+        return "not run", "–", "–"
+    verdicts = [row[4] for row in _rows(found[scales[0]]["runs"])]
+    bound = [verdict for verdict in verdicts if verdict != "–"]
+    return ", ".join(scales), str(len(verdicts)), f"{bound.count('yes')} of {len(bound)}" if bound else "–"
 
 
 def record_text(record: dict) -> str:
     """One record: its table, and what it was obtained on."""
     runs = record["runs"]
-    names = list(dict.fromkeys(row["name"] for run in runs for row in run["results"]))
-    rows = [
-        _result(name, [row for run in runs for row in run["results"] if row["name"] == name], len(runs))
-        for name in names
-    ]
     machines = sorted({run["device"] for run in runs})
     versions = sorted({", ".join(f"{k} {v}" for k, v in run["versions"].items()) for run in runs})
     seconds, memory = ([run[field] for run in runs] for field in ("seconds", "peak_memory_mb"))
-    return table(("result", "expected", "obtained", "chance", "holds"), rows) + (
+    return table(("result", "expected", "obtained", "chance", "holds"), _rows(runs)) + (
         f"\n{len(runs)} {'seed' if len(runs) == 1 else 'seeds'} ({', '.join(text(run['seed']) for run in runs)}); "
         f"{_range(seconds)} s and at most {max(memory):,.0f} MB each; {text('; '.join(machines))}; "
         f"{text('; '.join(versions))}\n"
     )
+
+
+def _rows(runs: Sequence[dict]) -> list[tuple[str, ...]]:
+    """A row of the table for each result that some seed has."""
+    names = dict.fromkeys(row["name"] for run in runs for row in run["results"])
+    return [
+        _result(name, [row for run in runs for row in run["results"] if row["name"] == name], len(runs))
+        for name in names
+    ]
 
 
 def _result(name: str, rows: Sequence[dict], runs: int) -> tuple[str, ...]:

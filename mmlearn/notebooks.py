@@ -99,8 +99,9 @@ def run(
         raise ValueError(f"{chapter.name} takes no data of your own; its data are made for its question.")
     try:
         import papermill
-        from nbconvert import HTMLExporter
         from papermill.exceptions import PapermillExecutionError
+
+        from mmlearn.notebook_page import page_of
     except ModuleNotFoundError as error:
         raise ValueError(
             "Running chapters needs notebook tools; in the clone of mmlearn: pip install -e '.[notebooks]'."
@@ -141,10 +142,10 @@ def run(
     finally:
         os.environ.clear()
         os.environ.update(before)
-    page, _ = HTMLExporter(embed_images=True).from_filename(str(executed))
+    found = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
     with written_whole(output / "index.html") as unfinished:
-        unfinished.write_text(page, encoding="utf-8")
-    return json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+        unfinished.write_text(page_of(executed, found["results"]), encoding="utf-8")
+    return found
 
 
 def _parameters(path: Path) -> str:

@@ -18,9 +18,9 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FIL
 # Imports.
 
 HEAVY = {
-    "IPython", "PIL", "huggingface_hub", "jupyterlab", "jupyter_core", "matplotlib", "nbconvert", "nbformat", "pandas",
-    "papermill", "pycocoevalcap", "pycocotools", "resvg_py", "scipy", "sklearn", "soundfile", "tensorboard",
-    "torchaudio", "torchvision", "transformers", "typer", "webdataset",
+    "IPython", "PIL", "huggingface_hub", "jupyter_core", "jupyterlab", "latex2mathml", "matplotlib",
+    "nbconvert", "nbformat", "pandas", "papermill", "pycocoevalcap", "pycocotools", "resvg_py", "scipy",
+    "sklearn", "soundfile", "tensorboard", "torchaudio", "torchvision", "transformers", "typer", "webdataset",
 }  # fmt: skip
 NEEDED = {
     "accelerate",
@@ -146,7 +146,8 @@ MAY = {
     | {"progress", "pretrained"},  # parts that others have trained
     "chapters": {"files", "escaping", "suggestions", "layers", "training", "visualization"},
     "lessons": {"chapters", "files", "suggestions", "visualization", "pretrained", "data.tokenizer"},
-    "notebooks": {"chapters", "lessons", "files", "suggestions", "progress"},
+    "notebook_page": {"escaping"},
+    "notebooks": {"chapters", "lessons", "notebook_page", "files", "suggestions", "progress"},
     "processes": set(),
     "exercises": {"chapters", "user_folder", "files", "suggestions"},
     "doctor": {"data"},

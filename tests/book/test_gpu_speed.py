@@ -43,6 +43,6 @@ def test_a_record_is_shown_as_it_is(tmp_path):
 def test_the_results_page_ends_with_it():
     """As the record of this checkout has it."""
     written = (ROOT / "book" / "pages.py").read_text(encoding="utf-8")
-    assert 'results_page(known, book / "results") + gpu_speed(book.parent)' in written
+    assert 'results["results/index.md"] += gpu_speed(book.parent)' in written
     page = gpu_speed(ROOT)
     assert page.endswith("not run\n") is not (ROOT / RECORD).is_file()

@@ -110,20 +110,37 @@ def test_scales_without_a_record_say_not_run(tmp_path):
     path = tmp_path / "07" / "laptop.json"
     path.parent.mkdir()
     path.write_text(json.dumps({"chapter": "07_contrastive", "runs": [run(0, row(0.95))]}))
-    page = pages.results_page([chapter("05_attention", "Attention"), chapter("07_contrastive")], tmp_path)
-    sections = dict(re.findall(r"^### (.*?) scale\n\n(.*?)\n", page, re.MULTILINE))
-    assert set(sections) == {"05, laptop", "05, gpu", "07, laptop", "07, gpu"}
-    assert [scale for scale, first in sections.items() if first == "not run"] == ["05, laptop", "05, gpu", "07, gpu"]
+    found = pages.results_pages([chapter("05_attention", "Attention"), chapter("07_contrastive")], tmp_path)
+    assert set(found) == {"results/index.md", "results/05.md", "results/07.md"}
+    sections = {
+        (name, scale): first
+        for name, page in found.items()
+        for scale, first in re.findall(r"^## (.*?) scale\n\n(.*?)\n", page, re.MULTILINE)
+    }
+    assert set(sections) == {(f"results/{number}.md", scale) for number in ("05", "07") for scale in ("laptop", "gpu")}
+    assert [key for key, first in sections.items() if first != "not run"] == [("results/07.md", "laptop")]
+    assert "0.950" in found["results/07.md"]
     path.with_name("long.json").write_text(path.read_text())
-    assert "### 07, long scale\n\n|" in pages.results_page([chapter("07_contrastive")], tmp_path)
-    assert "0.950" in page
+    assert "## long scale\n\n|" in pages.results_pages([chapter("07_contrastive")], tmp_path)["results/07.md"]
+
+
+def test_the_overview_has_a_line_for_each_chapter(tmp_path):
+    path = tmp_path / "07" / "laptop.json"
+    path.parent.mkdir()
+    runs = [run(0, row(0.95), row(0.5, holds=False, name="other"), row(0.5, at_least=None, name="reported"))]
+    path.write_text(json.dumps({"chapter": "07_contrastive", "runs": runs}))
+    page = pages.results_pages([chapter("05_attention", "Attention"), chapter("07_contrastive")], tmp_path)
+    index = page["results/index.md"]
+    assert cells(index, "[05 · Attention](05.md)")[1:] == ["not run", "–", "–"]
+    assert cells(index, "[07 · Contrastive](07.md)")[1:] == ["laptop", "3", "1 of 2"]
+    assert index.rstrip().endswith("05\n07\n```")
 
 
 def test_a_record_of_a_chapter_that_is_gone_is_still_shown(tmp_path):
     path = tmp_path / "12" / "gpu.json"
     path.parent.mkdir()
     path.write_text(json.dumps({"chapter": "12_captions", "runs": [run(0, row(0.95))]}))
-    assert r"## 12 · 12\_captions" in pages.results_page([], tmp_path)
+    assert r"# 12 · 12\_captions" in pages.results_pages([], tmp_path)["results/12.md"]
 
 
 def test_what_record_writes_is_what_the_page_reads(tmp_path, monkeypatch):
@@ -136,17 +153,9 @@ def test_what_record_writes_is_what_the_page_reads(tmp_path, monkeypatch):
     made.finish()
     written = json.loads((tmp_path / "run" / "metrics.json").read_text())
     record(chapter("07_contrastive"), [written], tmp_path / "results")
-    page = pages.results_page([chapter("07_contrastive")], tmp_path / "results")
+    page = pages.results_pages([chapter("07_contrastive")], tmp_path / "results")["results/07.md"]
     assert cells(page, "R@1") == ["R@1", "≥ 0.9", "0.910", "0.004", "yes"]
     assert "1 seed (3)" in page
-
-
-def test_the_first_lesson_shows_its_model_below_the_last_measurement():
-    cells = [{"cell_type": kind, "source": kind} for kind in ("markdown", "code", "code", "markdown")]
-    shown = json.loads(pages.with_model(json.dumps({"cells": cells, "metadata": {}})))["cells"]
-    assert shown[:3] + shown[4:] == cells
-    assert 'id="clip-in-page"' in shown[3]["source"]
-    assert (ROOT / "notebooks" / "labs" / f"{Path(pages.WITH_MODEL).name}.ipynb").is_file()
 
 
 def test_notebooks_are_shown_without_progress_bars(tmp_path):

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 BOOK = Path(__file__).parents[2] / "book" / "_build" / "html"
 SECONDS = 20_000  # in milliseconds: how long to wait for something that should be there at once
 
@@ -24,7 +26,7 @@ BROKEN = """() => Promise.all(
 
 
 def test_every_page_loads_without_an_error_asks_nobody_else_and_fits_a_phone(tab, address):
-    assert {"index.html", "references.html", "generated/results.html", "search.html"} <= set(pages())
+    assert {"index.html", "references.html", "generated/results/index.html", "search.html"} <= set(pages())
     found = {}
     for page in pages():
         tab.problems.clear()
@@ -70,6 +72,32 @@ def test_search_says_when_nothing_is_found(tab, address):
         timeout=SECONDS,
     )
     assert tab.locator("#search-results li").count() == 0
+
+
+def found_for(tab, address, query):
+    """The pages that a search finds, best first."""
+    tab.goto(f"{address}/search.html?q={query}", wait_until="load")
+    tab.wait_for_function("/found|did not/.test(document.querySelector('.search-summary')?.innerText)", timeout=SECONDS)
+    return [link.get_attribute("href") for link in tab.locator("#search-results li a").all()]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("contrastve", "contrastive"), ("retreival", "retrieval"), ("attenton", "attention"), ("pictuures", "pictures"),
+     ("cosime", "cosine")],
+)  # fmt: skip
+def test_search_tolerates_one_typo(tab, address, typed, meant):
+    right = found_for(tab, address, meant)
+    assert right
+    assert tab.locator(".search-read-as").count() == 0
+    assert [link.split("#")[0] for link in found_for(tab, address, typed)] == [link.split("#")[0] for link in right]
+    assert tab.locator(".search-read-as").inner_text() == f"No page has “{typed}”; searched for “{meant}”."
+    assert tab.problems == []
+
+
+@pytest.mark.parametrize("query", ["train on my own pictures", "my own images", "train on my own pcitures"])
+def test_search_finds_your_own_data(tab, address, query):
+    assert found_for(tab, address, query)[0].startswith("your_data.html")
 
 
 # Of a figure of an explorer: the maps of a word that belong to the chosen layer and head, one by word.
