@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,6 +92,9 @@ def train(
 
     first, wanted = first_process(), None if objectives is None else objectives.replace(",", " ").split()
     settings, own = read_settings(setting or []), system if system.endswith(".py") else None
+    if options := [name for name in settings if name in signature(train).parameters]:
+        option = options[0].replace("_", "-")
+        raise ValueError(f"{options[0]} is an option of its own: --{option} {settings[options[0]]}.")
     reading = dict(language=language, skip_bad=skip_bad, stream=stream, epoch_samples=epoch_samples)
     learning = dict(seed=seed, steps=steps, batch_size=batch_size, learning_rate=learning_rate, optimizer=optimizer)
     computing = dict(accumulate=accumulate, precision=precision, ema=ema)  # what a run that goes on must have again
@@ -103,6 +107,8 @@ def train(
         learned["options"] = _options(frozen_grid, image_size, vocab_size, mark_repeats)
         samples = load_training_data(system, data, **learned, **reading, as_before=kept_before(before, data, stream))
         tell(samples if first else [])
+        batch_size = learning["batch_size"] = _at_most_all(samples, batch_size, first)
+        settings |= {} if begun else _queue_of_all(samples, system, preset, settings, first)
         kept = (output, before) if before and before.get("system") == Path(system).name else None
         made = new_run(system, samples, **learned, seed=seed, settings=settings, parts=parts, going_on=kept)
         training = dict(data=data, augment=augment, mark_repeats=mark_repeats, image_size=image_size)
@@ -128,6 +134,34 @@ def _options(frozen_grid: bool, image_size: int | None, vocab_size: int | None, 
     given = dict(frozen_grid=frozen_grid or None, image_size=image_size, vocab_size=vocab_size)
     given |= dict(repeats=None if repeats else False)
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _at_most_all(samples: Any, batch_size: int, first: bool) -> int:
+    """The batch size, or where there are fewer samples, as many as all processes can share; that is told."""
+    from mmlearn.training.data import sets_of
+
+    count = min(map(len, sets_of(samples)))
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    if batch_size <= count or count < world:  # the latter is refused where batches are made
+        return batch_size
+    bounded = count - count % world
+    if first:
+        say(f"a batch has {bounded} samples instead of {batch_size}: the data has no more")
+    return bounded
+
+
+def _queue_of_all(samples: Any, system: str, preset: str, settings: dict[str, Any], first: bool) -> dict[str, int]:
+    """A queue of earlier batches holds no more than the data, unless its size is set; that is told."""
+    from mmlearn.data.fields import size
+    from mmlearn.recipes.discovery import find_recipe
+    from mmlearn.training.data import sets_of
+
+    held, count = size(find_recipe(system).config.preset(preset), "queue_size"), min(map(len, sets_of(samples)))
+    if held is None or held <= count or "queue_size" in settings:
+        return {}
+    if first:
+        say(f"the queue has {count} pairs instead of {held}: the data has no more")
+    return {"queue_size": count}
 
 
 def _begin(output: Path, made: Any, samples: Any, training: dict, before: dict, resume: bool) -> None:

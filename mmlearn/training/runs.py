@@ -24,6 +24,7 @@ from mmlearn.files import written_whole
 from mmlearn.layers.config import Config
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.recipes.recipe import Objective, Recipe, Stage, Task
+from mmlearn.suggestions import suggest
 from mmlearn.training.checkpoint import difference, misfit
 from mmlearn.training.pretrained_parts import (
     Part,
@@ -212,8 +213,8 @@ def new_run(
             fields[item] = known or read_as_parts_do(items[item], parts.values()).fitted(seen[item], config, seed)
         config = resize(config, fields[item].sizes())
     for key, value in settings.items():
-        if json.dumps(size(config, key)) != json.dumps(value):  # where tuples are lists
-            raise ValueError(f"{key} is {size(config, key)} with this data, and cannot be set: leave it out.")
+        if json.dumps(found := _setting(config, key)) != json.dumps(value):  # where tuples are lists
+            raise ValueError(f"{key} is {found} with this data, and cannot be set: leave it out.")
     torch.manual_seed(seed)
     system = recipe.make(config)
     moved = {name for turn in chosen.optimizer_steps for name in turn.trained_names(system)}
@@ -262,24 +263,48 @@ def _take_over(system: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 def _with_settings(config: Config, settings: Mapping[str, Any], name: str) -> Config:
-    """The configuration with these values wherever it has their names, checked as those of a file are."""
+    """The configuration with these values wherever it has their names, checked as those of a file are.
+
+    ``depth`` is that of all towers, ``text.depth`` that of one.
+    """
+    bare: dict[str, None] = {}
+    known: dict[str, None] = {}
+
+    def changed(part: dict[str, Any], above: str = "") -> dict[str, Any]:
+        found = {}
+        for key, value in part.items():
+            whole = above + key
+            if isinstance(value, dict):
+                found[key] = changed(value, f"{whole}.")
+            else:
+                bare[key] = known[whole] = None
+                found[key] = settings.get(whole, settings.get(key, value))
+        return found
+
+    values = changed(config.to_dict())
     for key in settings:
-        if size(config, key, ...) is ...:
-            raise ValueError(f"{name} has no setting {key!r}: leave it out.")
+        if key not in bare | known:
+            raise ValueError(f"{name} has no setting {key!r}; {suggest(key, bare | known)}.")
+    return type(config).from_dict(values)
 
-    def changed(part: dict[str, Any]) -> dict[str, Any]:
-        return {
-            key: changed(value) if isinstance(value, dict) else settings.get(key, value) for key, value in part.items()
-        }
 
-    return type(config).from_dict(changed(config.to_dict()))
+def _setting(config: Config, name: str) -> Any:
+    """The value of a setting, whose ``name`` may say of which part."""
+    *parts, last = name.split(".")
+    for part in parts:
+        config = getattr(config, part)
+    return size(config, last)
 
 
 def read_settings(texts: Sequence[str]) -> dict[str, Any]:
-    """``["queue_size=0"]`` as ``{"queue_size": 0}``; values as JSON has them. ``ValueError`` for anything else."""
+    """``["queue_size=0"]`` as ``{"queue_size": 0}``; values as JSON has them. ``ValueError`` for anything else.
+
+    ``queue-size``, as options of a command are spelled, is the same.
+    """
     settings = {}
     for text in texts:
         name, equals, value = text.partition("=")
+        name = name.strip().lstrip("-").replace("-", "_")
         if not (name and equals):
             raise ValueError(f"A setting is name=value, such as queue_size=4096; got {text!r}.")
         try:
