@@ -7,7 +7,6 @@ it: weights as fp16, and as metadata the system, its configuration, its tokenize
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,13 +80,11 @@ class Processor(NamedTuple):
         self, images: Float[Tensor, "b 3 height width"], texts: Sequence[str]
     ) -> dict[str, Float[Tensor, "..."] | Tensor]:
         """``image``, ``tokens`` and ``mask``, as ``forward`` takes them. Pictures are from 0 to 1, 96 pixels a side."""
-        from mmlearn.data.grid_features import grid_features
+        from mmlearn.data.grid_features import as_channels, grid_features
 
         tokens, mask = self.tokenizer(texts)  # (b, t) each
         if self.frozen_grid:
-            grid = grid_features(images, keep=False)  # (b, positions, 96)
-            side = math.isqrt(grid.shape[1])
-            images = grid.mT.unflatten(2, (side, side))  # (b, 96, rows, columns)
+            images = as_channels(grid_features(images, keep=False))  # (b, 96, rows, columns)
         return {"image": images, "tokens": tokens, "mask": mask}
 
 
