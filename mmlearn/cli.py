@@ -124,7 +124,7 @@ def lab(folder: Annotated[Path | None, typer.Argument(help="A folder that mmlear
 
 @app.command()
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="The output folder of mmlearn train.")],
+    folder: Annotated[Path, typer.Argument(help="The output folder of mmlearn train, or zoo/NAME.")],
     data: Annotated[str, typer.Option(help="A packaged data set, or a folder: captions.csv, COCO, shards.")],
     system: Annotated[Path | None, typer.Option(help="The file of a system of yours, where the run is of one.")] = None,
     split: Annotated[str | None, typer.Option(help="Which part; the held-out one if not given.")] = None,
@@ -139,9 +139,9 @@ def evaluate(
     Example: mmlearn evaluate runs/clip --data scenes
     """
     from mmlearn.training.evaluate import evaluate as measure
-    from mmlearn.training.runs import load_run
+    from mmlearn.training.published import open_run
 
-    made = load_run(folder, system, ema)
+    made = open_run(folder, system, ema)
     results = measure(made, data, split=split, limit=limit, language=language, skip_bad=skip_bad, tell=tell)
     show([{"measure": name, **row} for name, row in results.items()], as_json)
 
@@ -150,7 +150,7 @@ def evaluate(
 def generate(
     folder: Annotated[Path, typer.Argument(help="The output folder of mmlearn train, or a published checkpoint.")],
     prompt: Annotated[str | None, typer.Option(help="What the text begins with, or is made of.")] = None,
-    image: Annotated[list[Path] | None, typer.Option(help="What the text is about; may be given again.")] = None,
+    image: Annotated[list[Path] | None, typer.Option(help="What the text is about; one or several.")] = None,
     picture: Annotated[list[Path] | None, typer.Option(hidden=True)] = None,  # as --image was called before
     sound: Annotated[list[Path] | None, typer.Option(help="What is heard; may be given again.")] = None,
     language: Annotated[str | None, typer.Option(help="That is spoken, such as fr; found if not given.")] = None,

@@ -1,19 +1,29 @@
 """Lessons: sizes by scale, the few numbers that are reported, what is kept, and bounds that can fail."""
 
+import copy
 import json
 import math
 from types import SimpleNamespace
 
 import lesson_bounds
 import pytest
+import torch
+import torch.nn.functional as F
 from lesson_bounds import BOUNDS, out_of_bounds
 from testing_tools import refused
 from torch import nn
 
 from mmlearn import lessons
+from mmlearn.data import Tokenizer
+from mmlearn.data.batches import Batches
+from mmlearn.layers import ImageEncoderConfig, TextEncoderConfig
+from mmlearn.layers.transformer import MLP
 from mmlearn.lessons import Lesson
+from mmlearn.models.contrastive.clip import CLIP, CLIPConfig
 from mmlearn.notebooks import notebooks_folder
+from mmlearn.objectives import info_nce
 from mmlearn.pretrained import zoo
+from mmlearn.training import TrainingOptions, fit
 
 SCALES = """
 [07.laptop]
@@ -128,3 +138,101 @@ def test_every_lesson_has_sizes_bounds_and_a_hero():
         assert "here" in tomllib.loads((BOUNDS / f"{number}.toml").read_text())
         assert (notebooks_folder() / "heroes" / f"{number}.png").is_file()
     assert lesson_files()
+
+
+STEPS, BATCH, RATE = 10, 8, 3e-3
+
+
+def loop_of(stem, name, **known):
+    """The function of this name, as the lesson's cell defines it, on what is ``known``."""
+    cells = json.loads((notebooks_folder() / f"{stem}.ipynb").read_text("utf-8"))["cells"]
+    (source,) = [text for cell in cells if f"def {name}(" in (text := "".join(cell["source"]))]
+    imports = "import torch\nimport torch.nn.functional as F\n"
+    imports += "from mmlearn.training.optimizers import build_optimizers, schedule\n"
+    known |= {"trange": lambda steps, **_: range(steps), "size": SimpleNamespace(rate=RATE, batch=BATCH)}
+    exec(imports + source, known)
+    return known[name]
+
+
+class Made(Batches):
+    """Batches that are there already, in their order, as data that make their own."""
+
+    rank = 0
+
+    def __init__(self, made):
+        self.made = made
+
+    def __len__(self):
+        return BATCH * len(self.made)
+
+    def batches(self, *_, **__):
+        return self
+
+    def source(self, step):
+        return self
+
+    def __getitem__(self, step):
+        return self.made[step]
+
+
+def fitted(model, batches, weight_decay):
+    """The same model after :func:`fit` on these batches, with what the lessons' loops have."""
+    learning = dict(optimizer="muon", learning_rate=RATE, weight_decay=weight_decay, warmup=50, batch_size=BATCH)
+    options = TrainingOptions(decay="cosine")
+    history = fit(model, Made(batches), dict, steps=STEPS, progress=False, options=options, **learning)
+    return model, [row["loss"] for row in history]
+
+
+def same_weights(model, history, other, expected):
+    assert history == expected
+    for name, value in other.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_the_loop_of_lesson_00_gives_the_weights_of_fit():
+    """Bit for bit, after ten steps on the same batches."""
+    words = ["a dog", "two cats above a tree", "a purple shirt", "an owl with a banana"]
+    tokenizer = Tokenizer.train(words, vocab_size=300, max_length=12)
+    train = [SimpleNamespace(retold=lambda k, i=i: SimpleNamespace(caption=words[(i + k) % 4])) for i in range(24)]
+    image = ImageEncoderConfig(16, 1, 2, image_size=3, patch_size=1, channels=5, class_token=False, embedding_norm=True)
+    text = TextEncoderConfig(16, 1, 2, vocab_size=tokenizer.vocab_size, max_length=12)
+    torch.manual_seed(0)
+    model = CLIP(CLIPConfig(image=image, text=text, embedding_width=8, pooling="max"))
+    start, x = copy.deepcopy(model), torch.randn(24, 5, 3, 3)
+    known = dict(train=train, tokenizer=tokenizer, x_train=x, contrastive_loss=info_nce, SEED=0)
+    loop = loop_of("00_first_lesson", "fit_clip", **known)
+    torch.manual_seed(1)
+    history = loop(model.train(), range(24), STEPS)
+    torch.manual_seed(1)
+    batches = []
+    for step in range(STEPS):
+        rows = torch.randint(24, (BATCH,))
+        tokens, mask = tokenizer([train[row].retold(step).caption for row in rows.tolist()])
+        batches.append({"image": x[rows], "tokens": tokens, "mask": mask})
+    same_weights(model, history, *fitted(start, batches, 0.05))
+    assert len(set(history)) == STEPS
+
+
+class Guess(nn.Module):
+    """Anything that learns, with matrices for either optimiser."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside, self.head = MLP(6, 12), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.inside(x))
+
+    def loss(self, batch):
+        return {"guess": F.cross_entropy(self(batch["x"]), batch["y"])}
+
+
+def test_the_loop_of_lesson_08_gives_the_weights_of_fit():
+    torch.manual_seed(0)
+    model, x, y = Guess(), torch.randn(40, 6), torch.randint(3, (40,))
+    start = copy.deepcopy(model)
+    loop = loop_of("08_one_stream", "fit_model", described=range(40), learned=[x, y, y, y], SEED=1)
+    history = loop(model.train(), lambda model, rows, x, y, *_: model.loss({"x": x, "y": y})["guess"], STEPS)
+    torch.manual_seed(1)
+    rows = [torch.randint(40, (BATCH,)) for _ in range(STEPS)]
+    same_weights(model, history, *fitted(start, [{"x": x[each], "y": y[each]} for each in rows], 0.01))

@@ -42,7 +42,12 @@ def zoo_names() -> list[str]:
 
 def zoo_records() -> dict[str, dict[str, Any]]:
     """The record of each, with its ``system`` and ``megabytes``."""
-    return {name: _metadata(_verified(name))[1] for name in zoo_names()}
+    return {name: zoo_record(name) for name in zoo_names()}
+
+
+def zoo_record(name: str) -> dict[str, Any]:
+    """The record of one. Errors as of :func:`load_zoo`."""
+    return _metadata(_verified(name))[1]
 
 
 def load_zoo(name: str, into: nn.Module | None = None) -> Trained:
@@ -90,6 +95,8 @@ class Processor(NamedTuple):
 
 def load_processor(name: str) -> Processor:
     """How ``zoo/NAME`` reads pictures and texts. Errors as of :func:`load_zoo`; ``ValueError`` if it reads no texts."""
+    if (Path(name) / "config.json").is_file():
+        raise ValueError(f"{name} is no name of the zoo; of a run: mmlearn.training.runs.load_run({name!r}).plain(…).")
     published, _, tokenizer = _metadata(_verified(name.removeprefix("zoo/")))
     if tokenizer is None:
         raise ValueError(f"{name} reads no text, and has no tokenizer.")
