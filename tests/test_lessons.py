@@ -61,6 +61,13 @@ def test_without_its_scales_a_notebook_says_where_it_belongs(tmp_path, monkeypat
         Lesson("07_contrastive")
 
 
+def test_where_nothing_can_be_written_it_says_what_to_do(at, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MMLEARN_RUN", str(tmp_path / "file" / "run"))
+    with pytest.raises(OSError, match=r"cannot be made \(Not a directory\): copy the notebooks .* mmlearn start"):
+        at()
+
+
 def test_a_report_is_shown_and_written(at, tmp_path):
     table = at().report({"right": ROW, "blind": dict(here=0.2, chance=0.1)})
     assert str(table).splitlines()[1].split() == ["right", "50.0%", "90.0%", "10.0%", "10.0%"]

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 from jaxtyping import Float
@@ -116,6 +117,8 @@ def keep(
 ) -> Path:
     """Write a model to the zoo. ``system`` is its name where a recipe builds it, else its lesson's class does.
 
+    Raises ``OSError`` where the package cannot be written, see :func:`check_writable`.
+
     ``record`` needs ``steps``, ``seed``, ``data`` and ``licence`` (of the data). ``without`` are beginnings of names of
     frozen parts that come with the package. Raises ``ValueError`` for a record that lacks one of these.
     """
@@ -138,7 +141,7 @@ def keep(
         "max_length": str(tokenizer.max_length if tokenizer else 0),
     }
     content = save(tensors, metadata=metadata)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     with written_whole(folder / f"{name}.safetensors") as unfinished:
         unfinished.write_bytes(content)
     known = json.loads((folder / "index.json").read_text()) if (folder / "index.json").is_file() else {}
@@ -146,6 +149,17 @@ def keep(
     with written_whole(folder / "index.json") as unfinished:
         unfinished.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
     return folder / f"{name}.safetensors"
+
+
+def check_writable(folder: Path = ARCHIVES / ZOO) -> None:
+    """``OSError`` where the zoo's folder cannot be written, as in an installation that is read-only."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        todo = "weights are kept in a clone that you may write to, installed with pip install -e"
+        raise OSError(f"{folder} cannot be written ({error.strerror}): {todo}.") from error
 
 
 def _index() -> dict[str, tuple[Path, str]]:

@@ -190,7 +190,5 @@ def test_the_zoo_by_its_names(fails):
     fails("generate", "zoo/clip-collages", "--image", "a.png", says=clip)
     fails("generate", "zoo/uniter-collages", says=["mmlearn run 08", "They know zoo/clip-collages"])
     fails("evaluate", "zoo/uniter-collages", "--data", "collages", says="lesson 08 defines it")
-    fails(
-        "evaluate", "zoo/clp-collages", "--data", "collages", says="did you mean 'clip-collages'"
-    )
+    fails("evaluate", "zoo/clp-collages", "--data", "collages", says="did you mean 'clip-collages'")
     fails("evaluate", "zoo/clip-collages", "--data", "collages", "--ema", says="leave out --system and --ema")

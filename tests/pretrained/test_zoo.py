@@ -150,3 +150,17 @@ def test_a_run_is_opened_as_well(tmp_path):
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="holds no model"):
         load_pretrained(tmp_path)
+
+
+def test_an_installation_that_is_read_only_is_read(tmp_path, archives):
+    """Nothing is written to read it; and what would be kept there is refused in a line."""
+    path = keep("own", nn.Linear(2, 2), RECORD, archives=archives)
+    path.parent.chmod(0o555)
+    before = {each: each.stat().st_mtime_ns for each in archives.rglob("*")}
+    load_zoo("own", nn.Linear(2, 2))
+    zoo_records()
+    assert {each: each.stat().st_mtime_ns for each in archives.rglob("*")} == before
+    path.parent.chmod(0o755)
+    (tmp_path / "file").touch()  # nobody can write in there, root included
+    with pytest.raises(OSError, match=r"file/zoo cannot be written \(Not a directory\): weights are kept in a clone"):
+        keep("own", nn.Linear(2, 2), RECORD, archives=tmp_path / "file")
