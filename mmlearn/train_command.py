@@ -86,9 +86,10 @@ def train(
     from mmlearn.training import TrainingOptions, fit
     from mmlearn.training.data import kept_before, load_training_data
     from mmlearn.training.distributed import first_process
+    from mmlearn.training.options import read_settings
     from mmlearn.training.output import begun_run, command_after
     from mmlearn.training.pretrained_parts import read_start
-    from mmlearn.training.runs import new_run, read_settings
+    from mmlearn.training.runs import new_run
 
     first, wanted = first_process(), None if objectives is None else objectives.replace(",", " ").split()
     settings, own = read_settings(setting or []), system if system.endswith(".py") else None
