@@ -86,16 +86,12 @@ def train(
     from mmlearn.training import TrainingOptions, fit
     from mmlearn.training.data import kept_before, load_training_data
     from mmlearn.training.distributed import first_process
-    from mmlearn.training.options import read_settings
     from mmlearn.training.output import begun_run, command_after
     from mmlearn.training.pretrained_parts import read_start
     from mmlearn.training.runs import new_run
 
     first, wanted = first_process(), None if objectives is None else objectives.replace(",", " ").split()
-    settings, own = read_settings(setting or []), system if system.endswith(".py") else None
-    if options := [name for name in settings if name in signature(train).parameters]:
-        option = options[0].replace("_", "-")
-        raise ValueError(f"{options[0]} is an option of its own: --{option} {settings[options[0]]}.")
+    settings, own = _settings(setting or []), system if system.endswith(".py") else None
     reading = dict(language=language, skip_bad=skip_bad, stream=stream, epoch_samples=epoch_samples)
     learning = dict(seed=seed, steps=steps, batch_size=batch_size, learning_rate=learning_rate, optimizer=optimizer)
     computing = dict(accumulate=accumulate, precision=precision, ema=ema)  # what a run that goes on must have again
@@ -107,9 +103,7 @@ def train(
         learned = dict(preset=preset, stage=stage, objectives=wanted, together=together, start=begun)
         learned["options"] = _options(frozen_grid, image_size, vocab_size, mark_repeats)
         samples = load_training_data(system, data, **learned, **reading, as_before=kept_before(before, data, stream))
-        tell(samples if first else [])
-        batch_size = learning["batch_size"] = _at_most_all(samples, batch_size, first)
-        settings |= {} if begun else _queue_of_all(samples, system, preset, settings, first)
+        _fit_to(samples, learning, settings, () if begun else (system, preset), first)
         kept = (output, before) if before and before.get("system") == Path(system).name else None
         made = new_run(system, samples, **learned, seed=seed, settings=settings, parts=parts, going_on=kept)
         training = dict(data=data, augment=augment, mark_repeats=mark_repeats, image_size=image_size)
@@ -137,32 +131,39 @@ def _options(frozen_grid: bool, image_size: int | None, vocab_size: int | None, 
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _at_most_all(samples: Any, batch_size: int, first: bool) -> int:
-    """The batch size, or where there are fewer samples, as many as all processes can share; that is told."""
-    from mmlearn.training.data import sets_of
+def _settings(texts: list[str]) -> dict[str, Any]:
+    """What ``--set`` says. ``ValueError`` for what is an option of its own."""
+    from mmlearn.training.options import read_settings
 
-    count = min(map(len, sets_of(samples)))
-    world = int(os.environ.get("WORLD_SIZE", 1))
-    if batch_size <= count or count < world:  # the latter is refused where batches are made
-        return batch_size
-    bounded = count - count % world
-    if first:
-        say(f"a batch has {bounded} samples instead of {batch_size}: the data has no more")
-    return bounded
+    settings = read_settings(texts)
+    for name in settings.keys() & signature(train).parameters.keys():
+        raise ValueError(f"{name} is an option of its own: --{name.replace('_', '-')} {settings[name]}.")
+    return settings
 
 
-def _queue_of_all(samples: Any, system: str, preset: str, settings: dict[str, Any], first: bool) -> dict[str, int]:
-    """A queue of earlier batches holds no more than the data, unless its size is set; that is told."""
+def _fit_to(
+    samples: Any, learning: dict[str, Any], settings: dict[str, Any], new: tuple[str, ...], first: bool
+) -> None:
+    """A batch is no larger than the data, nor is a queue of earlier batches unless its size is set; that is told.
+
+    ``new`` is a system and its preset where no earlier run decides the configuration.
+    """
     from mmlearn.data.fields import size
     from mmlearn.recipes.discovery import find_recipe
     from mmlearn.training.data import sets_of
 
-    held, count = size(find_recipe(system).config.preset(preset), "queue_size"), min(map(len, sets_of(samples)))
-    if held is None or held <= count or "queue_size" in settings:
-        return {}
-    if first:
-        say(f"the queue has {count} pairs instead of {held}: the data has no more")
-    return {"queue_size": count}
+    tell(samples if first else [])
+    count, world = min(map(len, sets_of(samples))), int(os.environ.get("WORLD_SIZE", 1))
+    if learning["batch_size"] > count >= world:  # fewer than processes are refused where batches are made
+        whole = count - count % world
+        if first:
+            say(f"a batch has {whole} samples instead of {learning['batch_size']}: the data has no more")
+        learning["batch_size"] = whole
+    held = size(find_recipe(new[0]).config.preset(new[1]), "queue_size") if new else None
+    if held is not None and held > count and "queue_size" not in settings:
+        if first:
+            say(f"the queue has {count} pairs instead of {held}: the data has no more")
+        settings["queue_size"] = count
 
 
 def _begin(output: Path, made: Any, samples: Any, training: dict, before: dict, resume: bool) -> None:
