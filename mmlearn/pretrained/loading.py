@@ -68,10 +68,11 @@ def load_pretrained(path_or_hub_id: str | Path, dtype: torch.dtype = torch.float
     published = read_json(folder / "config.json")
     if published.get("model_type") == "mmlearn":
         return build_own(published, _read_tensors(folder), folder).to(dtype)
-    if {"system", "stage", "fields"} <= published.keys():
-        from mmlearn.training.runs import load_run
-
-        return load_run(folder).system.to(dtype)
+    if {"system", "stage", "fields"} <= published.keys():  # the output folder of mmlearn train
+        if published.get("parts") or str(published["system"]).endswith(".py"):
+            run = f"mmlearn.training.runs.load_run({str(folder)!r}, system=None).system"
+            raise ValueError(f"{folder} is a run of which a part or the system's file lies elsewhere: {run} opens it.")
+        return build_own(published, _read_tensors(folder), folder).to(dtype)
     check_family(published, folder / "config.json")
     return build_published(published, _read_tensors(folder), folder, dtype)
 

@@ -147,6 +147,10 @@ def test_a_run_is_opened_as_well(tmp_path):
     assert not model.training
     assert all(torch.equal(value, run.system.state_dict()[name]) for name, value in model.state_dict().items())
     refused("is no name of the zoo; of a run: mmlearn.training.runs.load_run", load_processor, str(tmp_path))
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"parts": {"text_encoder": "elsewhere"}}))
+    refused("a part or the system's file lies elsewhere: mmlearn.training.runs.load_run", load_pretrained, tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="holds no model"):
         load_pretrained(tmp_path)
