@@ -18,23 +18,11 @@ def patchify(image: Float[Tensor, "b c height width"], size: int) -> Float[Tenso
     .. math:: x \in \mathbb{R}^{c \times H \times W} \to x_p \in \mathbb{R}^{p \times c\,s^2}, \quad
        p = \lfloor H/s \rfloor \lfloor W/s \rfloor
 
-    Pixels beyond the last whole patch are left out, see :func:`whole_patches`. Source: Dosovitskiy et al. 2021 (ViT),
-    section 3.1.
+    Pixels beyond the last whole patch are left out. Source: Dosovitskiy et al. 2021 (ViT), section 3.1.
     """
     rows, columns = image.shape[2] // size, image.shape[3] // size
     image = image[:, :, : rows * size, : columns * size]
     return rearrange(image, "b c (row y) (column x) -> b (row column) (c y x)", y=size, x=size)
-
-
-def whole_patches(image: Float[Tensor, "b c height width"], size: int) -> Float[Tensor, "b c rows columns"]:
-    """Pictures resized to the nearest whole number of patches of ``size`` pixels, or as they are where that fits.
-
-    63 pixels are 4 patches of 16, and not 3 and a rest that nothing reads.
-    """
-    sides = [max(1, round(side / size)) * size for side in image.shape[2:]]
-    if sides == list(image.shape[2:]):
-        return image
-    return F.interpolate(image, sides, mode="bilinear", antialias=True, align_corners=False)
 
 
 def check_image(image: Float[Tensor, "..."], patch_size: int, channels: int = 3) -> tuple[int, int]:
@@ -77,12 +65,10 @@ class ImageEmbedding(nn.Module):
 
     .. math:: z_0 = [x_\mathrm{class};\, x_p^1 E;\, \dots;\, x_p^N E] + E_\mathrm{pos}
 
-    ``image_size`` is (height, width), or one number for a square; pixels beyond its last whole patch are left out. A
-    picture of another size is resized to :func:`whole_patches`, and gets its positions by bicubic interpolation of the
-    learned grid. With ``convolutions`` the
-    patches are not projected but read by :func:`convolutional_stem`. Features of a frozen tower are a picture of more
-    ``channels``. Raises ``ValueError`` for a picture that is not float (b, channels, height, width), or is smaller than
-    a patch.
+    ``image_size`` is (height, width), or one number for a square; pixels beyond its last whole patch are left out. One
+    of another size is resized to whole patches, with positions by bicubic interpolation of the learned grid. With
+    ``convolutions`` patches are read by :func:`convolutional_stem`. Features of a frozen tower are a picture of more
+    ``channels``. ``ValueError`` for one that is not float (b, channels, height, width), or is smaller than a patch.
     Source: Dosovitskiy et al. 2021 (ViT), equation 1 and section 3.2.
     """
 
@@ -100,26 +86,21 @@ class ImageEmbedding(nn.Module):
         super().__init__()
         if convolutions and channels != 3:
             raise ValueError(f"A convolutional stem reads pictures of 3 channels, not {channels}.")
-        height, image_width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        self.image_size = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.patch_size = patch_size
-        self.image_size = (height, image_width)
-        self.grid = (height // patch_size, image_width // patch_size)
-        self.patches: nn.Module = (
-            convolutional_stem(patch_size, width)
-            if convolutions
-            else nn.Linear(channels * patch_size**2, width, bias=bias)
-        )
+        self.grid = (self.image_size[0] // patch_size, self.image_size[1] // patch_size)
+        stem = convolutional_stem(patch_size, width) if convolutions else None
+        self.patches: nn.Module = stem or nn.Linear(channels * patch_size**2, width, bias=bias)
         self.convolutions, self.channels = convolutions, channels
         self.class_token = nn.Parameter(torch.randn(width) * width**-0.5) if class_token else None
         self.positions = nn.Parameter(torch.randn(class_token + self.grid[0] * self.grid[1], width) * width**-0.5)
 
     def forward(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b n d"]:
         size = self.patch_size
-        image = self.whole(image)
-        rows, columns = check_image(image, size, self.channels)
+        rows, columns = check_image(image := self.whole(image), size, self.channels)
         if self.convolutions:
-            whole = image[:, :, : rows * size, : columns * size]
-            x = rearrange(self.patches(whole), "b d row column -> b (row column) d")
+            features = self.patches(image[:, :, : rows * size, : columns * size])  # (b, d, row, column)
+            x = rearrange(features, "b d row column -> b (row column) d")
         else:
             x = self.patches(patchify(image, size))
         if self.class_token is not None:
@@ -127,9 +108,11 @@ class ImageEmbedding(nn.Module):
         return x + self._positions((rows, columns))
 
     def whole(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b c rows columns"]:
-        """Pictures in whole patches; those of ``image_size`` as they are."""
+        """Resized to the nearest whole number of patches, 63 pixels to 64; those of ``image_size`` stay as they are."""
         check_image(image, self.patch_size, self.channels)
-        return image if image.shape[2:] == self.image_size else whole_patches(image, self.patch_size)
+        sides = [max(1, round(side / self.patch_size)) * self.patch_size for side in image.shape[2:]]
+        fits = list(image.shape[2:]) in (sides, list(self.image_size))
+        return image if fits else F.interpolate(image, sides, mode="bilinear", antialias=True)
 
     def _positions(self, grid: tuple[int, int]) -> Float[Tensor, "n d"]:
         if grid == self.grid:

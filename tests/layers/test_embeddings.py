@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from testing_tools import close, refused
 
 from mmlearn.layers import ImageEmbedding, TextEmbedding, sinusoidal_grid, sinusoidal_positions
-from mmlearn.layers.embeddings import whole_patches
 
 
 def as_is(height, width, patch, **settings):
@@ -193,8 +192,8 @@ def test_a_grid_of_sines_tells_columns_and_rows_by_their_halves():
 
 def test_pictures_of_other_sizes_are_resized_to_whole_patches_and_not_cut():
     image = torch.rand(2, 3, 7, 9, requires_grad=True)
-    assert whole_patches(image, 4).shape == (2, 3, 8, 8)
-    assert whole_patches(torch.rand(1, 3, 8, 4), 4).shape == (1, 3, 8, 4)
+    assert ImageEmbedding(8, 4, 6).whole(image).shape == (2, 3, 8, 8)
+    assert ImageEmbedding(8, 4, 6).whole(torch.rand(1, 3, 8, 4)).shape == (1, 3, 8, 4)
     ImageEmbedding(8, 4, 6)(image).square().sum().backward()
     assert (image.grad != 0).all()  # also the last column
     as_published = torch.rand(2, 3, 10, 10, requires_grad=True)  # such as SigLIP's 384 pixels in patches of 14
