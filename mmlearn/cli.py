@@ -124,7 +124,7 @@ def lab(folder: Annotated[Path | None, typer.Argument(help="A folder that mmlear
 
 @app.command()
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="The output folder of mmlearn train.")],
+    folder: Annotated[Path, typer.Argument(help="The output folder of mmlearn train, or zoo/NAME.")],
     data: Annotated[str, typer.Option(help="A packaged data set, or a folder: captions.csv, COCO, shards.")],
     system: Annotated[Path | None, typer.Option(help="The file of a system of yours, where the run is of one.")] = None,
     split: Annotated[str | None, typer.Option(help="Which part; the held-out one if not given.")] = None,
@@ -139,9 +139,9 @@ def evaluate(
     Example: mmlearn evaluate runs/clip --data scenes
     """
     from mmlearn.training.evaluate import evaluate as measure
-    from mmlearn.training.runs import load_run
+    from mmlearn.training.published import open_run
 
-    made = load_run(folder, system, ema)
+    made = open_run(folder, system, ema)
     results = measure(made, data, split=split, limit=limit, language=language, skip_bad=skip_bad, tell=tell)
     show([{"measure": name, **row} for name, row in results.items()], as_json)
 
@@ -150,7 +150,7 @@ def evaluate(
 def generate(
     folder: Annotated[Path, typer.Argument(help="The output folder of mmlearn train, or a published checkpoint.")],
     prompt: Annotated[str | None, typer.Option(help="What the text begins with, or is made of.")] = None,
-    image: Annotated[list[Path] | None, typer.Option(help="What the text is about; may be given again.")] = None,
+    image: Annotated[list[Path] | None, typer.Option(help="What the text is about; one or several.")] = None,
     picture: Annotated[list[Path] | None, typer.Option(hidden=True)] = None,  # as --image was called before
     sound: Annotated[list[Path] | None, typer.Option(help="What is heard; may be given again.")] = None,
     language: Annotated[str | None, typer.Option(help="That is spoken, such as fr; found if not given.")] = None,
@@ -298,6 +298,8 @@ def main() -> None:
     if not debug:
         warnings.formatwarning = _format_warning
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if words[:1] == ["generate"]:
+        words = _one_each(words)
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
     try:
@@ -330,7 +332,8 @@ def _told(error: BaseException, words: list[str]) -> str:
     if isinstance(error, ValueError | OSError | FloatingPointError):
         return _as_typed(one_line(error), words)
     if hasattr(error, "format_message"):  # what typer raises for words that it does not understand
-        text = one_line(error.format_message()) + _meant(words)
+        text = one_line(error.format_message())
+        text += _meant(words, text)
         given_options = getattr(getattr(error, "ctx", None), "command_path", "mmlearn")
         return f"{text}{'' if text.endswith(('.', '?', '!')) else '.'} See {given_options} --help."
     kind = type(error).__name__
@@ -341,6 +344,19 @@ def _told(error: BaseException, words: list[str]) -> str:
     return f"{one_line(error)[:300] or kind} ({kind}, which was not foreseen; add --debug to see where)."
 
 
+def _one_each(words: list[str]) -> list[str]:
+    """``generate FOLDER --image a.png b.png`` as ``--image a.png --image b.png``, which typer understands."""
+    found: list[str] = []
+    option = ""
+    for place, word in enumerate(words):
+        if word.startswith("-"):
+            option = word if word in ("--image", "--picture", "--sound") else ""
+        elif option and words[1][:1] != "-" and words[place - 1] != option:  # else it may be the folder
+            found.append(option)
+        found.append(word)
+    return found
+
+
 def _as_typed(text: str, words: list[str]) -> str:
     """The same with the options of the command as they are typed, which the library calls by their names in Python."""
     command = typer.main.get_command(app)
@@ -349,11 +365,13 @@ def _as_typed(text: str, words: list[str]) -> str:
     for option in (one for one in command.params if one.name and one.opts[0].startswith("--")):
         bare = rf"|(?<![\w/.'\"]){option.name}(?![\w/.'\"])" if "_" in option.name else ""
         text = re.sub(rf"(?<=option )'{option.name}'{bare}", option.opts[0], text)
-    return text
+    return re.sub(r"\bset (\w+) to at most (\d+)", r"take at most --set \1=\2", text)
 
 
-def _meant(words: list[str]) -> str:
-    """Of ``mmlearn data emojy`` what was probably meant."""
+def _meant(words: list[str], text: str) -> str:
+    """Of ``mmlearn data emojy``, and of a setting that is typed as an option, what was probably meant."""
+    if words[:1] == ["train"] and (option := re.match(r"No such option: --([\w-]+)", text)):
+        return f" A setting of the system is typed --set {option[1].replace('-', '_')}=VALUE."
     if words[:1] != ["data"] or not words[1:]:
         return ""
     from mmlearn.data import data_sets

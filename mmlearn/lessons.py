@@ -31,8 +31,8 @@ COLUMNS = ("here", "zoo", "untrained", "chance")
 class Lesson:
     """``Lesson("08_one_stream", scale=SCALE, seed=SEED)``: sizes as attributes of ``size``, results by :meth:`report`.
 
-    Raises ``ValueError`` for a scale that there is not, and ``FileNotFoundError`` where the notebook has been moved
-    away from its ``scales.toml``.
+    Raises ``ValueError`` for a scale that there is not, ``FileNotFoundError`` where the notebook has been moved away
+    from its ``scales.toml``, and ``OSError`` where nothing can be written, as in an installation that is read-only.
     """
 
     def __init__(self, name: str, *, scale: str = "laptop", seed: int = 0):
@@ -42,7 +42,11 @@ class Lesson:
         self.number = name.partition("_")[0]
         self.shrunk = scale == "gpu" and bool(os.environ.get(SHRUNK))
         self.folder = Path(os.environ.get("MMLEARN_RUN") or Path("runs") / name)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            todo = "copy the notebooks to a folder of yours with mmlearn start FOLDER, and run them there"
+            raise OSError(f"{self.folder.resolve()} cannot be made ({error.strerror}): {todo}.") from error
         self.size = self._sizes()
         self.started = time.perf_counter()
 

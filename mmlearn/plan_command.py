@@ -13,9 +13,9 @@ MOST = 10**9  # of what is counted: beyond that numbers overflow
 
 def plan(
     system: Annotated[str, typer.Argument(help="Such as clip; a wrong name is answered with all. Or a file of yours.")],
-    pairs: Annotated[float, typer.Option(help="Samples in the data set, such as 400e6.")],
-    batch_size: Annotated[int, typer.Option(max=MOST, help="Samples in a batch, over all devices.")],
-    device: Annotated[str, typer.Option(help="Such as h100; a wrong name is answered with all.")],
+    pairs: Annotated[float, typer.Option(help="Samples in the data set, such as 400e6.")] = 1e6,
+    batch_size: Annotated[int, typer.Option(max=MOST, help="Samples in a batch, over all devices.")] = 1024,
+    device: Annotated[str, typer.Option(help="Such as h100; a wrong name is answered with all.")] = "h100",
     devices: Annotated[int, typer.Option(max=MOST, help="How many.")] = 1,
     preset: Annotated[str, typer.Option(help="tiny, or a published name.")] = "tiny",
     epochs: Annotated[float, typer.Option(help="How often each sample is read.")] = 1,
@@ -44,7 +44,8 @@ def plan(
         print(in_json(asdict(made)))
         return
     kind = "float32" if precision == "no" else precision
-    say(f"{system} {preset} on {devices} × {device} ({card.gib:g} GiB each) in {kind}, {optimizer}")
+    batches = f"{pairs * epochs:,.0f} samples in batches of {batch_size:,}"
+    say(f"{system} {preset}, {batches}, on {devices} × {device} ({card.gib:g} GiB each) in {kind}, {optimizer}")
     print(f"""\
 parameters               {made.parameters:,}, {made.trained:,} of them trained
 FLOPs of a step          {made.flops:.3g}

@@ -30,6 +30,10 @@ def run(
         raise ValueError("Results of your own data are not recorded as the chapter's; leave out --record or --data.")
     if weights and scale != "long":
         raise ValueError("Weights of the zoo are trained at --scale long; add it, or leave out --keep.")
+    if weights:
+        from mmlearn.pretrained.zoo import check_writable
+
+        check_writable()  # before minutes of training
     notebook = find(chapter)
     folder = output or Path("runs") / notebook.name
     runs = []

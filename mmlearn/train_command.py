@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -87,10 +88,10 @@ def train(
     from mmlearn.training.distributed import first_process
     from mmlearn.training.output import begun_run, command_after
     from mmlearn.training.pretrained_parts import read_start
-    from mmlearn.training.runs import new_run, read_settings
+    from mmlearn.training.runs import new_run
 
     first, wanted = first_process(), None if objectives is None else objectives.replace(",", " ").split()
-    settings, own = read_settings(setting or []), system if system.endswith(".py") else None
+    settings, own = _settings(setting or []), system if system.endswith(".py") else None
     reading = dict(language=language, skip_bad=skip_bad, stream=stream, epoch_samples=epoch_samples)
     learning = dict(seed=seed, steps=steps, batch_size=batch_size, learning_rate=learning_rate, optimizer=optimizer)
     computing = dict(accumulate=accumulate, precision=precision, ema=ema)  # what a run that goes on must have again
@@ -102,7 +103,7 @@ def train(
         learned = dict(preset=preset, stage=stage, objectives=wanted, together=together, start=begun)
         learned["options"] = _options(frozen_grid, image_size, vocab_size, mark_repeats)
         samples = load_training_data(system, data, **learned, **reading, as_before=kept_before(before, data, stream))
-        tell(samples if first else [])
+        _fit_to(samples, learning, settings, () if begun else (system, preset), first)
         kept = (output, before) if before and before.get("system") == Path(system).name else None
         made = new_run(system, samples, **learned, seed=seed, settings=settings, parts=parts, going_on=kept)
         training = dict(data=data, augment=augment, mark_repeats=mark_repeats, image_size=image_size)
@@ -128,6 +129,41 @@ def _options(frozen_grid: bool, image_size: int | None, vocab_size: int | None, 
     given = dict(frozen_grid=frozen_grid or None, image_size=image_size, vocab_size=vocab_size)
     given |= dict(repeats=None if repeats else False)
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _settings(texts: list[str]) -> dict[str, Any]:
+    """What ``--set`` says. ``ValueError`` for what is an option of its own."""
+    from mmlearn.training.options import read_settings
+
+    settings = read_settings(texts)
+    for name in settings.keys() & signature(train).parameters.keys():
+        raise ValueError(f"{name} is an option of its own: --{name.replace('_', '-')} {settings[name]}.")
+    return settings
+
+
+def _fit_to(
+    samples: Any, learning: dict[str, Any], settings: dict[str, Any], new: tuple[str, ...], first: bool
+) -> None:
+    """A batch is no larger than the data, nor is a queue of earlier batches unless its size is set; that is told.
+
+    ``new`` is a system and its preset where no earlier run decides the configuration.
+    """
+    from mmlearn.data.fields import size
+    from mmlearn.recipes.discovery import find_recipe
+    from mmlearn.training.data import sets_of
+
+    tell(samples if first else [])
+    count, world = min(map(len, sets_of(samples))), int(os.environ.get("WORLD_SIZE", 1))
+    if learning["batch_size"] > count >= world:  # fewer than processes are refused where batches are made
+        whole = count - count % world
+        if first:
+            say(f"a batch has {whole} samples instead of {learning['batch_size']}: the data has no more")
+        learning["batch_size"] = whole
+    held = size(find_recipe(new[0]).config.preset(new[1]), "queue_size") if new else None
+    if held is not None and held > count and "queue_size" not in settings:
+        if first:
+            say(f"the queue has {count} pairs instead of {held}: the data has no more")
+        settings["queue_size"] = count
 
 
 def _begin(output: Path, made: Any, samples: Any, training: dict, before: dict, resume: bool) -> None:

@@ -1,19 +1,30 @@
 """Lessons: sizes by scale, the few numbers that are reported, what is kept, and bounds that can fail."""
 
+import ast
+import copy
 import json
 import math
 from types import SimpleNamespace
 
 import lesson_bounds
 import pytest
+import torch
+import torch.nn.functional as F
 from lesson_bounds import BOUNDS, out_of_bounds
 from testing_tools import refused
 from torch import nn
 
 from mmlearn import lessons
+from mmlearn.data import Tokenizer
+from mmlearn.data.batches import Batches
+from mmlearn.layers import ImageEncoderConfig, TextEncoderConfig
+from mmlearn.layers.transformer import MLP
 from mmlearn.lessons import Lesson
+from mmlearn.models.contrastive.clip import CLIP, CLIPConfig
 from mmlearn.notebooks import notebooks_folder
 from mmlearn.pretrained import zoo
+from mmlearn.training import TrainingOptions, fit
+from mmlearn.training.optimizers import build_optimizers, schedule
 
 SCALES = """
 [07.laptop]
@@ -49,6 +60,13 @@ def test_without_its_scales_a_notebook_says_where_it_belongs(tmp_path, monkeypat
     monkeypatch.setattr(lessons, "PACKAGE", tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"scales.toml: it belongs beside the notebooks"):
         Lesson("07_contrastive")
+
+
+def test_where_nothing_can_be_written_it_says_what_to_do(at, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MMLEARN_RUN", str(tmp_path / "file" / "run"))
+    with pytest.raises(OSError, match=r"cannot be made \(Not a directory\): copy the notebooks .* mmlearn start"):
+        at()
 
 
 def test_a_report_is_shown_and_written(at, tmp_path):
@@ -128,3 +146,108 @@ def test_every_lesson_has_sizes_bounds_and_a_hero():
         assert "here" in tomllib.loads((BOUNDS / f"{number}.toml").read_text())
         assert (notebooks_folder() / "heroes" / f"{number}.png").is_file()
     assert lesson_files()
+
+
+STEPS, BATCH, RATE = 10, 8, 3e-3
+
+
+def loop_of(stem, name, **known):
+    """The function of this name, with all that the lesson's cells define, on what is ``known``."""
+    cells = json.loads((notebooks_folder() / f"{stem}.ipynb").read_text("utf-8"))["cells"]
+    found = [
+        statement
+        for cell in cells
+        if cell["cell_type"] == "code"
+        for statement in ast.parse("".join(cell["source"])).body
+        if isinstance(statement, ast.FunctionDef)
+    ]
+    known |= {"trange": lambda steps, **_: range(steps), "size": SimpleNamespace(rate=RATE, batch=BATCH)}
+    known |= {"torch": torch, "F": F, "build_optimizers": build_optimizers, "schedule": schedule}
+    exec(compile(ast.Module(found, []), stem, "exec"), known)
+    return known[name]
+
+
+class Made(Batches):
+    """Batches that are there already, in their order, as data that make their own."""
+
+    rank = 0
+
+    def __init__(self, made):
+        self.made = made
+
+    def __len__(self):
+        return BATCH * len(self.made)
+
+    def batches(self, *_, **__):
+        return self
+
+    def source(self, step):
+        return self
+
+    def __getitem__(self, step):
+        return self.made[step]
+
+
+def fitted(model, batches, weight_decay):
+    """The same model after :func:`fit` on these batches, with what the lessons' loops have."""
+    learning = dict(optimizer="muon", learning_rate=RATE, weight_decay=weight_decay, warmup=50, batch_size=BATCH)
+    options = TrainingOptions(decay="cosine")
+    history = fit(model, Made(batches), dict, steps=STEPS, progress=False, options=options, **learning)
+    return model, [row["loss"] for row in history]
+
+
+def same_weights(model, history, other, expected, tolerance=0.0):
+    near = dict(rtol=0, atol=tolerance)
+    torch.testing.assert_close(torch.tensor(history), torch.tensor(expected), **near)
+    for name, value in other.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value, **near)
+
+
+def test_the_loop_of_lesson_00_gives_the_weights_of_fit():
+    """After ten steps on the same batches, in float64: the lesson writes the embeddings and the loss of CLIP itself."""
+    words = ["a dog", "two cats above a tree", "a purple shirt", "an owl with a banana"]
+    tokenizer = Tokenizer.train(words, vocab_size=300, max_length=12)
+    train = [SimpleNamespace(retold=lambda k, i=i: SimpleNamespace(caption=words[(i + k) % 4])) for i in range(24)]
+    image = ImageEncoderConfig(16, 1, 2, image_size=3, patch_size=1, channels=5, class_token=False, embedding_norm=True)
+    text = TextEncoderConfig(16, 1, 2, vocab_size=tokenizer.vocab_size, max_length=12)
+    torch.manual_seed(0)
+    model = CLIP(CLIPConfig(image=image, text=text, embedding_width=8, pooling="max")).double()
+    start, x = copy.deepcopy(model), torch.randn(24, 5, 3, 3).double()
+    known = dict(train=train, tokenizer=tokenizer, x_train=x, SEED=0)
+    loop = loop_of("00_first_lesson", "fit_clip", **known)
+    torch.manual_seed(1)
+    history = loop(model.train(), range(24), STEPS)
+    torch.manual_seed(1)
+    batches = []
+    for step in range(STEPS):
+        rows = torch.randint(24, (BATCH,))
+        tokens, mask = tokenizer([train[row].retold(step).caption for row in rows.tolist()])
+        batches.append({"image": x[rows], "tokens": tokens, "mask": mask})
+    same_weights(model, history, *fitted(start, batches, 0.05), tolerance=1e-10)
+    assert len(set(history)) == STEPS
+
+
+class Guess(nn.Module):
+    """Anything that learns, with matrices for either optimiser."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside, self.head = MLP(6, 12), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.inside(x))
+
+    def loss(self, batch):
+        return {"guess": F.cross_entropy(self(batch["x"]), batch["y"])}
+
+
+def test_the_loop_of_lesson_08_gives_the_weights_of_fit():
+    """Bit for bit."""
+    torch.manual_seed(0)
+    model, x, y = Guess(), torch.randn(40, 6), torch.randint(3, (40,))
+    start = copy.deepcopy(model)
+    loop = loop_of("08_one_stream", "fit_model", described=range(40), learned=[x, y, y, y], SEED=1)
+    history = loop(model.train(), lambda model, rows, x, y, *_: model.loss({"x": x, "y": y})["guess"], STEPS)
+    torch.manual_seed(1)
+    rows = [torch.randint(40, (BATCH,)) for _ in range(STEPS)]
+    same_weights(model, history, *fitted(start, [{"x": x[each], "y": y[each]} for each in rows], 0.01))

@@ -153,10 +153,10 @@ MAY = {
     "doctor": {"data"},
     "console": {"escaping", "files", "progress"},
     "exercise_commands": {"exercises", "console"},
-    "run_command": {"chapters", "notebooks", "console"},
+    "run_command": {"chapters", "notebooks", "pretrained", "console"},
     "plan_command": {"recipes", "training", "console", "escaping"},
     "systems_command": {"recipes", "pretrained"},
-    "train_command": {"data", "training", "console", "escaping"},
+    "train_command": {"data", "recipes", "training", "console", "escaping"},
 }  # cli, __main__ and __init__ sit on top
 
 

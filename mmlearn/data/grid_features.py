@@ -22,7 +22,6 @@ from mmlearn.data.synthetic.regions import crop
 from mmlearn.models.vision.backbone import Backbone
 
 BLOCKS, STRIDE, WIDTH = 14, 16, 96
-PATCH = 6  # the smallest square of pixels, in three colours, that holds WIDTH numbers
 SAMPLES = 4  # a side, of which a box is the mean
 
 
@@ -62,18 +61,12 @@ def region_features(
 
     Source: He et al. 2017 (Mask R-CNN), section 3, RoIAlign.
     """
-    image = rearrange(grid, "n (row column) d -> n d row column", row=math.isqrt(grid.shape[1]))
-    return crop(image, boxes, 1, SAMPLES).flatten(2)  # (n, things, 96, 1, 1) → (n, things, 96)
+    return crop(as_channels(grid), boxes, 1, SAMPLES).flatten(2)  # (n, things, 96, 1, 1) → (n, things, 96)
 
 
-def as_image(grid: Float[Tensor, "n positions 96"]) -> Float[Tensor, "n 3 height width"]:
-    """A square grid laid out as a picture, for whatever cuts pictures into patches of 6 × 6 pixels.
-
-    Each patch is one position: its 3 · 6 · 6 numbers are the 96 features and 12 zeros.
-    """
-    padded = F.pad(grid, (0, 3 * PATCH**2 - WIDTH))  # (n, positions, 108)
-    side = math.isqrt(grid.shape[1])
-    return rearrange(padded, "n (row column) (c y x) -> n c (row y) (column x)", row=side, y=PATCH, x=PATCH)
+def as_channels(grid: Float[Tensor, "n positions 96"]) -> Float[Tensor, "n 96 rows columns"]:
+    """A square grid laid out as a picture of 96 channels, for towers whose patches are one pixel then."""
+    return rearrange(grid, "n (row column) d -> n d row column", row=math.isqrt(grid.shape[1]))
 
 
 def grid_of(samples: Sequence[Any]) -> Float[Tensor, "n positions 96"]:

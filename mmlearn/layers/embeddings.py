@@ -65,11 +65,10 @@ class ImageEmbedding(nn.Module):
 
     .. math:: z_0 = [x_\mathrm{class};\, x_p^1 E;\, \dots;\, x_p^N E] + E_\mathrm{pos}
 
-    ``image_size`` is (height, width), or one number for a square; pixels beyond the last whole patch are left out. A
-    picture of another size gets its positions by bicubic interpolation of the learned grid. With ``convolutions`` the
-    patches are not projected but read by :func:`convolutional_stem`. Features of a frozen tower are a picture of more
-    ``channels``. Raises ``ValueError`` for a picture that is not float (b, channels, height, width), or is smaller than
-    a patch.
+    ``image_size`` is (height, width), or one number for a square; pixels beyond its last whole patch are left out. One
+    of another size is resized to whole patches, with positions by bicubic interpolation of the learned grid. With
+    ``convolutions`` patches are read by :func:`convolutional_stem`. Features of a frozen tower are a picture of more
+    ``channels``. ``ValueError`` for one that is not float (b, channels, height, width), or is smaller than a patch.
     Source: Dosovitskiy et al. 2021 (ViT), equation 1 and section 3.2.
     """
 
@@ -87,29 +86,33 @@ class ImageEmbedding(nn.Module):
         super().__init__()
         if convolutions and channels != 3:
             raise ValueError(f"A convolutional stem reads pictures of 3 channels, not {channels}.")
-        height, image_width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        self.image_size = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.patch_size = patch_size
-        self.grid = (height // patch_size, image_width // patch_size)
-        self.patches: nn.Module = (
-            convolutional_stem(patch_size, width)
-            if convolutions
-            else nn.Linear(channels * patch_size**2, width, bias=bias)
-        )
+        self.grid = (self.image_size[0] // patch_size, self.image_size[1] // patch_size)
+        stem = convolutional_stem(patch_size, width) if convolutions else None
+        self.patches: nn.Module = stem or nn.Linear(channels * patch_size**2, width, bias=bias)
         self.convolutions, self.channels = convolutions, channels
         self.class_token = nn.Parameter(torch.randn(width) * width**-0.5) if class_token else None
         self.positions = nn.Parameter(torch.randn(class_token + self.grid[0] * self.grid[1], width) * width**-0.5)
 
     def forward(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b n d"]:
         size = self.patch_size
-        rows, columns = check_image(image, size, self.channels)
+        rows, columns = check_image(image := self.whole(image), size, self.channels)
         if self.convolutions:
-            whole = image[:, :, : rows * size, : columns * size]
-            x = rearrange(self.patches(whole), "b d row column -> b (row column) d")
+            features = self.patches(image[:, :, : rows * size, : columns * size])  # (b, d, row, column)
+            x = rearrange(features, "b d row column -> b (row column) d")
         else:
             x = self.patches(patchify(image, size))
         if self.class_token is not None:
             x = torch.cat([repeat(self.class_token, "d -> b 1 d", b=len(x)).to(x), x], dim=1)
         return x + self._positions((rows, columns))
+
+    def whole(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b c rows columns"]:
+        """Resized to the nearest whole number of patches, 63 pixels to 64; those of ``image_size`` stay as they are."""
+        check_image(image, self.patch_size, self.channels)
+        sides = [max(1, round(side / self.patch_size)) * self.patch_size for side in image.shape[2:]]
+        fits = list(image.shape[2:]) in (sides, list(self.image_size))
+        return image if fits else F.interpolate(image, sides, mode="bilinear", antialias=True)
 
     def _positions(self, grid: tuple[int, int]) -> Float[Tensor, "n d"]:
         if grid == self.grid:

@@ -48,7 +48,9 @@ class Family:
 def load_pretrained(path_or_hub_id: str | Path, dtype: torch.dtype = torch.float32) -> nn.Module:
     """The published model at this folder, or with this id on the Hugging Face hub, as one of our systems.
 
-    ``zoo/NAME`` is a small model that was trained here and came with the package (:mod:`mmlearn.pretrained.zoo`).
+    ``zoo/NAME`` is a small model that was trained here and came with the package (:mod:`mmlearn.pretrained.zoo`); the
+    output folder of ``mmlearn train`` gives its system (``load_run`` of :mod:`mmlearn.training.runs` also what it reads
+    with).
     Returns it in evaluation mode and in float32. Every tensor must be used and every parameter filled. With another
     ``dtype``, such as ``torch.bfloat16``, tensors that the file has in it are not copied. They are mapped into memory:
     it loads at once, reads from the file what it uses, and needs the file to stay as it is. What is learned does not
@@ -65,6 +67,11 @@ def load_pretrained(path_or_hub_id: str | Path, dtype: torch.dtype = torch.float
     folder = published_folder(path_or_hub_id)
     published = read_json(folder / "config.json")
     if published.get("model_type") == "mmlearn":
+        return build_own(published, _read_tensors(folder), folder).to(dtype)
+    if {"system", "stage", "fields"} <= published.keys():  # the output folder of mmlearn train
+        if published.get("parts") or str(published["system"]).endswith(".py"):
+            run = f"mmlearn.training.runs.load_run({str(folder)!r}, system=None).system"
+            raise ValueError(f"{folder} is a run of which a part or the system's file lies elsewhere: {run} opens it.")
         return build_own(published, _read_tensors(folder), folder).to(dtype)
     check_family(published, folder / "config.json")
     return build_published(published, _read_tensors(folder), folder, dtype)

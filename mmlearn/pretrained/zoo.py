@@ -7,10 +7,10 @@ it: weights as fp16, and as metadata the system, its configuration, its tokenize
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 from jaxtyping import Float
@@ -43,7 +43,12 @@ def zoo_names() -> list[str]:
 
 def zoo_records() -> dict[str, dict[str, Any]]:
     """The record of each, with its ``system`` and ``megabytes``."""
-    return {name: _metadata(_verified(name))[1] for name in zoo_names()}
+    return {name: zoo_record(name) for name in zoo_names()}
+
+
+def zoo_record(name: str) -> dict[str, Any]:
+    """The record of one. Errors as of :func:`load_zoo`."""
+    return _metadata(_verified(name))[1]
 
 
 def load_zoo(name: str, into: nn.Module | None = None) -> Trained:
@@ -81,18 +86,18 @@ class Processor(NamedTuple):
         self, images: Float[Tensor, "b 3 height width"], texts: Sequence[str]
     ) -> dict[str, Float[Tensor, "..."] | Tensor]:
         """``image``, ``tokens`` and ``mask``, as ``forward`` takes them. Pictures are from 0 to 1, 96 pixels a side."""
-        from mmlearn.data.grid_features import grid_features
+        from mmlearn.data.grid_features import as_channels, grid_features
 
         tokens, mask = self.tokenizer(texts)  # (b, t) each
         if self.frozen_grid:
-            grid = grid_features(images, keep=False)  # (b, positions, 96)
-            side = math.isqrt(grid.shape[1])
-            images = grid.mT.unflatten(2, (side, side))  # (b, 96, rows, columns)
+            images = as_channels(grid_features(images, keep=False))  # (b, 96, rows, columns)
         return {"image": images, "tokens": tokens, "mask": mask}
 
 
 def load_processor(name: str) -> Processor:
     """How ``zoo/NAME`` reads pictures and texts. Errors as of :func:`load_zoo`; ``ValueError`` if it reads no texts."""
+    if (Path(name) / "config.json").is_file():
+        raise ValueError(f"{name} is no name of the zoo; of a run: mmlearn.training.runs.load_run({name!r}).plain(…).")
     published, _, tokenizer = _metadata(_verified(name.removeprefix("zoo/")))
     if tokenizer is None:
         raise ValueError(f"{name} reads no text, and has no tokenizer.")
@@ -111,6 +116,8 @@ def keep(
     archives: Path = ARCHIVES,
 ) -> Path:
     """Write a model to the zoo. ``system`` is its name where a recipe builds it, else its lesson's class does.
+
+    Raises ``OSError`` where the package cannot be written, see :func:`check_writable`.
 
     ``record`` needs ``steps``, ``seed``, ``data`` and ``licence`` (of the data). ``without`` are beginnings of names of
     frozen parts that come with the package. Raises ``ValueError`` for a record that lacks one of these.
@@ -134,7 +141,7 @@ def keep(
         "max_length": str(tokenizer.max_length if tokenizer else 0),
     }
     content = save(tensors, metadata=metadata)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     with written_whole(folder / f"{name}.safetensors") as unfinished:
         unfinished.write_bytes(content)
     known = json.loads((folder / "index.json").read_text()) if (folder / "index.json").is_file() else {}
@@ -142,6 +149,17 @@ def keep(
     with written_whole(folder / "index.json") as unfinished:
         unfinished.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
     return folder / f"{name}.safetensors"
+
+
+def check_writable(folder: Path = ARCHIVES / ZOO) -> None:
+    """``OSError`` where the zoo's folder cannot be written, as in an installation that is read-only."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        todo = "weights are kept in a clone that you may write to, installed with pip install -e"
+        raise OSError(f"{folder} cannot be written ({error.strerror}): {todo}.") from error
 
 
 def _index() -> dict[str, tuple[Path, str]]:

@@ -1,14 +1,17 @@
 """A trained run on data that it has not seen: all measures of what it learned."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 from mmlearn.data import fetch, load
 from mmlearn.data.batches import spread
-from mmlearn.data.catalogue import given_options, held_out, is_endless
+from mmlearn.data.catalogue import data_sets, given_options, held_out, is_endless
 from mmlearn.evaluation.measures import Rows
 from mmlearn.recipes.recipe import Objective
 from mmlearn.training.runs import Run
+
+FEW = 10  # samples, of which each moves a measure by a tenth and more
 
 
 def evaluate(
@@ -23,6 +26,7 @@ def evaluate(
 ) -> Rows:
     """``{measure: {"obtained": …, "chance": …}}`` on a split of ``data``, the held-out one if none is named.
 
+    Of a folder where that has no two samples, val is taken, or else train; what is taken then is told.
     At most ``limit`` samples are taken, and no more than the objectives say: those that read picture and text together
     take much memory. ``tell`` is called with the data once it is read. An objective with a data set of its own is
     measured on that one alone, and one that reads what these samples lack is left out.
@@ -39,7 +43,7 @@ def evaluate(
     for item in run.fields.values():
         options |= item.data_options(run.system.config)
     options = given_options(data, language=language, skip_bad=skip_bad, **options)
-    samples: Any = load(data, split or held_out(data), **options)
+    samples: Any = load(data, split, **options) if split else _held_out(data, options)
     limit = min(limit, *(one.samples for one in objectives))
     endless = is_endless(data)
     count = min(limit, 256 if endless else len(samples))
@@ -47,6 +51,32 @@ def evaluate(
     objectives = _served(run, objectives, chosen[0])
     tell(samples)
     return measure(run, chosen, objectives)
+
+
+def _held_out(data: str, options: dict[str, Any]) -> Any:
+    """The held-out split; of a folder with too few samples for it another one. Errors as of ``load``."""
+    first, found = held_out(data), 0
+    if str(data) in data_sets():
+        return load(data, first, **options)
+    wrong: ValueError | None = None
+    for part in dict.fromkeys((first, "val", "train")):
+        try:
+            samples: Any = load(data, part, **options)
+        except ValueError as error:  # such as of a split without pictures
+            wrong = wrong or error
+            continue
+        found += len(samples)
+        if len(samples) > 1:
+            break
+    else:
+        raise ValueError(f"{data} has fewer than two samples in each of its splits.") if found or not wrong else wrong
+    if part != first:
+        learned = ", which it may have learned from" if part == "train" else ""
+        warnings.warn(f"{first} of {data} has no two samples: this is of --split {part}{learned}", stacklevel=2)
+    elif len(samples) < FEW:
+        few = f"{first} of {data} has only {len(samples)} samples, so each weighs much"
+        warnings.warn(f"{few}; --split train has more, but it may have learned from them", stacklevel=2)
+    return samples
 
 
 def _served(run: Run, objectives: list[Objective], sample: Any) -> list[Objective]:

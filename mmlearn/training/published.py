@@ -9,10 +9,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Field, Image, Tokens
+from mmlearn.data.fields import Field, Image, Tokens, size
+from mmlearn.data.grid_features import STRIDE
 from mmlearn.data.tokenizer import PublishedTokenizer
 from mmlearn.pretrained import load_pretrained
 from mmlearn.pretrained.loading import published_folder, read_json
+from mmlearn.pretrained.zoo import load_zoo, zoo_record, zoo_records
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.training.runs import Run, load_run
 
@@ -22,14 +24,49 @@ AROUND = "<fake_token_around_image>"  # stands before and after the image tokens
 WHOLE = "<global-img>"  # of an image that is not cut into tiles
 
 
+def open_run(folder: Path, system: Path | None = None, ema: bool = False) -> Run:
+    """The run of this folder (:func:`~mmlearn.training.runs.load_run`), or a model of the zoo: ``zoo/NAME``."""
+    if folder.parts[:1] != ("zoo",) or folder.is_dir():
+        return load_run(folder, system, ema)
+    if system is not None or ema:
+        raise ValueError(f"{folder} comes with the package, and is no run: leave out --system and --ema.")
+    return load_zoo_run(folder.name)
+
+
+def load_zoo_run(name: str) -> Run:
+    """A model of the zoo with what its pictures and texts are read with. Errors as of ``load_zoo``.
+
+    ``ValueError`` for a model that its lesson defines, and for one that reads anything else.
+    """
+    record = zoo_record(name)
+    if not record["system"]:
+        others = ", ".join(f"zoo/{each}" for each, known in zoo_records().items() if known["system"])
+        lesson = f"lesson {record['lesson']} defines it, and measures it: mmlearn run {record['lesson']}"
+        raise ValueError(f"zoo/{name} is no system that commands know; {lesson}. They know {others}.")
+    system, tokenizer, _ = load_zoo(name)
+    recipe, config = find_recipe(record["system"]), system.config
+    fields: dict[Field, Field] = {}
+    for item in recipe.reads:
+        fields[item] = item
+        if isinstance(item, Image):
+            frozen, side = size(config, "channels", 3) != 3, size(config, "image_size")
+            fields[item] = replace(item, frozen_grid=frozen, image_size=side * STRIDE if frozen else side)
+        elif isinstance(item, Tokens):
+            fields[item] = replace(item, tokenizer=tokenizer)
+        else:
+            raise ValueError(f"zoo/{name} reads {type(item).__name__}, of which the zoo keeps nothing.")
+    stage = recipe.stages[-1]
+    return Run(record["system"], recipe, system, fields, stage, tuple(stage.objectives()))
+
+
 def load_writer(folder: Path, system: Path | None = None, ema: bool = False) -> Run:
-    """The run of this folder (:func:`~mmlearn.training.runs.load_run`), or the published checkpoint that it holds."""
+    """The run of this folder, or of the zoo (:func:`open_run`), or the published checkpoint that it holds."""
     try:
         said = read_json(folder / "config.json")
     except (OSError, ValueError):  # of which load_run says more
         said = {}
     if "model_type" not in said or "fields" in said:
-        return load_run(folder, system, ema)
+        return open_run(folder, system, ema)
     if system is not None or ema:
         raise ValueError(f"{folder} holds a published checkpoint, and no run: leave out --system and --ema.")
     return load_published(folder)

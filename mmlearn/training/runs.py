@@ -25,6 +25,7 @@ from mmlearn.layers.config import Config
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.recipes.recipe import Objective, Recipe, Stage, Task
 from mmlearn.training.checkpoint import difference, misfit
+from mmlearn.training.options import setting, with_settings
 from mmlearn.training.pretrained_parts import (
     Part,
     completed,
@@ -194,7 +195,7 @@ def new_run(
     tasks = chosen.tasks(objectives, together)
     items = with_options(recipe.fields(tasks), options, name)
     if start is None:
-        config = with_parts(_with_settings(resize(config, dict(recipe.settings)), settings, name), parts)
+        config = with_parts(with_settings(resize(config, dict(recipe.settings)), settings, name), parts)
     else:
         decided = [*options, *settings, *parts, *(["preset"] if preset != "tiny" else [])]
         _check_start(start, name, decided)
@@ -212,8 +213,8 @@ def new_run(
             fields[item] = known or read_as_parts_do(items[item], parts.values()).fitted(seen[item], config, seed)
         config = resize(config, fields[item].sizes())
     for key, value in settings.items():
-        if json.dumps(size(config, key)) != json.dumps(value):  # where tuples are lists
-            raise ValueError(f"{key} is {size(config, key)} with this data, and cannot be set: leave it out.")
+        if json.dumps(found := setting(config, key)) != json.dumps(value):  # where tuples are lists
+            raise ValueError(f"{key} is {found} with this data, and cannot be set: leave it out.")
     torch.manual_seed(seed)
     system = recipe.make(config)
     moved = {name for turn in chosen.optimizer_steps for name in turn.trained_names(system)}
@@ -259,34 +260,6 @@ def _take_over(system: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Load these into the system. What they lack, such as a head that the earlier stage did not have, stays new."""
     own = system.state_dict()
     system.load_state_dict(own | {key: value for key, value in tensors.items() if key in own})
-
-
-def _with_settings(config: Config, settings: Mapping[str, Any], name: str) -> Config:
-    """The configuration with these values wherever it has their names, checked as those of a file are."""
-    for key in settings:
-        if size(config, key, ...) is ...:
-            raise ValueError(f"{name} has no setting {key!r}: leave it out.")
-
-    def changed(part: dict[str, Any]) -> dict[str, Any]:
-        return {
-            key: changed(value) if isinstance(value, dict) else settings.get(key, value) for key, value in part.items()
-        }
-
-    return type(config).from_dict(changed(config.to_dict()))
-
-
-def read_settings(texts: Sequence[str]) -> dict[str, Any]:
-    """``["queue_size=0"]`` as ``{"queue_size": 0}``; values as JSON has them. ``ValueError`` for anything else."""
-    settings = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name and equals):
-            raise ValueError(f"A setting is name=value, such as queue_size=4096; got {text!r}.")
-        try:
-            settings[name] = json.loads(value)
-        except (ValueError, RecursionError):
-            settings[name] = value
-    return settings
 
 
 def _samples_of(item: Field, recipe: Recipe, tasks: Collection[Task], data: Data) -> Dataset:

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmlearn.data.fields import Batch
+from mmlearn.data.fields import Batch, Image
 from mmlearn.data.readers.images import ImageText, read_image
 from mmlearn.data.readers.sound import SoundSample, read_sound
 from mmlearn.evaluation.eval_mode import evaluating
 from mmlearn.generation.decoding import beam_search, greedy, sample
+from mmlearn.recipes.discovery import find_recipe, system_files
+from mmlearn.recipes.recipe import Recipe
 from mmlearn.suggestions import suggest
 from mmlearn.training.published import ChatTokenizer
 from mmlearn.training.runs import Run
@@ -53,7 +55,8 @@ def write(
     Raises ``FileNotFoundError`` for a picture or a sound that is not there.
     """
     if not run.recipe.writes:
-        raise ValueError(f"{run.name} writes no text: it has learned {' and '.join(run.objectives)}.")
+        learned = f"{run.name} writes no text: it has learned {' and '.join(run.objectives)}"
+        raise ValueError(f"{learned}. Systems that do: {', '.join(_writers(run))}.")
     if strategy not in STRATEGIES:
         raise ValueError(f"There is no strategy {strategy!r}; {suggest(strategy, STRATEGIES)}.")
     if num > 1 and strategy not in DRAW:
@@ -76,6 +79,16 @@ def write(
     about = "sound" if sounds else "image"
     sources: Sequence[str | None] = [str(path) for path in sounds or images for _ in range(num)] or [None] * num
     return [{about: source, "text": run.tokenizer.decode(row)} for source, row in zip(sources, written)]
+
+
+def _writers(run: Run) -> list[str]:
+    """The systems that write about images, where this one reads images; else those that write anything else."""
+
+    def sees(recipe: Recipe) -> bool:
+        return any(isinstance(item, Image) for item in recipe.reads)
+
+    recipes = {name: find_recipe(name) for name in system_files()}
+    return [name for name, one in recipes.items() if one.writes and sees(one) == sees(run.recipe)]
 
 
 def _inputs(

@@ -76,7 +76,7 @@ def images(tmp_path_factory):
     lines = ["image,caption,split"]
     for i in range(24):
         name, size = names[i % 6], 24 + i
-        Image.new("RGB", (size, 30), name).save(folder / f"{i}.png")
+        Image.new("RGB", (size, size), name).save(folder / f"{i}.png")
         lines.append(f"{i}.png,a {name} field {size} wide,{'train' if i < 16 else 'test'}")
     (folder / "captions.csv").write_text("\n".join(lines))
     return folder

@@ -303,6 +303,57 @@ def test_train_and_evaluate_on_a_folder(works, short, images, tmp_path, system):
     assert ("matching accuracy" in measures) == bool({"itm", "pairs"} & set(PIXELS.get(system, ())))
 
 
+@pytest.fixture
+def thirty(tmp_path):
+    """What a newcomer has: 30 pictures of other shapes, without splits."""
+    folder, lines = tmp_path / "thirty", ["image,caption"]
+    folder.mkdir()
+    for i in range(30):
+        Image.new("RGB", [(64, 48), (63, 63), (30, 60)][i % 3], (8 * i, 90, 200)).save(folder / f"{i}.png")
+        lines.append(f"{i}.png,the colour of number {i}")
+    (folder / "captions.csv").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.mark.parametrize("system", ["clip", "albef"])
+def test_the_readmes_commands_on_thirty_pictures(works, thirty, tmp_path, system):
+    n, held_out = len(load(thirty, "train")), len(load(thirty, "test"))
+    said = works("train", system, "--data", thirty, "--output", tmp_path / "mine", "--steps", 1, "--batch-size", 64)
+    *lines, last = said.err.splitlines()
+    assert lines[0] == f"a batch has {n} samples instead of 64: the data has no more"
+    assert (lines[1] == f"the queue has {n} pairs instead of 1024: the data has no more") == (system == "albef")
+    assert "× only the middle square is read" in said.err
+    next_one = last.removeprefix("Next: mmlearn ").split()
+    with pytest.warns(UserWarning, match=f"test of .* has only {held_out} samples.*--split train has more"):
+        said = works(*next_one)
+    assert f"image to text R@1 of {held_out}" in said.out
+
+
+def test_a_split_without_two_samples_is_replaced(works, fails, thirty, tmp_path):
+    captions = thirty / "captions.csv"
+    rows = captions.read_text().splitlines()
+    kinds = ["split", *["train"] * 27, "val", "val", "test"]
+    captions.write_text("\n".join(f"{row},{kind}" for row, kind in zip(rows, kinds)))
+    works("train", "clip", "--data", thirty, "--output", tmp_path / "mine", "--steps", 1, "--batch-size", 8)
+    with pytest.warns(UserWarning, match="test of .* has no two samples: this is of --split val$"):
+        works("evaluate", tmp_path / "mine", "--data", thirty)
+    captions.write_text("\n".join(f"{row},train" for row in rows).replace("caption,train", "caption,split"))
+    with pytest.warns(UserWarning, match="this is of --split train, which it may have learned from"):
+        works("evaluate", tmp_path / "mine", "--data", thirty)
+    captions.write_text("image,caption,split\n0.png,one,test")
+    fails("evaluate", tmp_path / "mine", "--data", thirty, says="has fewer than two samples in each of its splits")
+
+
+def test_settings_as_one_types_them(works, fails, mmlearn, thirty, tmp_path):
+    short = ["train", "albef", "--data", thirty, "--steps", 1, "--batch-size", 4]
+    works(*short, "--output", tmp_path / "one", "--set", "queue-size=20", "--set", "image.depth=2")
+    config = json.loads((tmp_path / "one" / "config.json").read_text())["config"]
+    assert (config["queue_size"], config["image"]["depth"]) == (20, 2)
+    assert config["text"]["depth"] != 2
+    said = mmlearn(*short, "--output", tmp_path / "two", "--queue-size", "25")
+    assert "A setting of the system is typed --set queue_size=VALUE." in said.err
+
+
 @pytest.mark.parametrize("system", ASKED)
 def test_train_and_evaluate_on_questions(works, tmp_path, system):
     folder = tmp_path / "run"

@@ -103,7 +103,7 @@ def test_the_words_of_strategies_are_all_there_are(mmlearn):
 
 def test_what_is_refused(fails, blip, bert, images, tmp_path):
     image = ["--image", images / "0.png"]
-    fails("generate", bert, says="bert writes no text: it has learned mlm.")
+    fails("generate", bert, says="bert writes no text: it has learned mlm. Systems that do: bart, gpt2, llama")
     fails("generate", tmp_path / "none", says="There is no folder")
     fails("generate", blip, says="blip cannot write without --image FILE.")
     fails("generate", blip, "--prompt", "a", says="blip cannot write without --image FILE.")
@@ -175,3 +175,20 @@ def test_a_prompt_that_an_ascii_locale_did_not_decode(words, text):
 @pytest.mark.parametrize("words", ["a\ud800", "bb\udcff", "ccc\ude00\ud83d"])
 def test_a_prompt_that_is_no_text(words):
     refused("The prompt is no text in UTF-8", as_text, words)
+
+
+def test_several_images_behind_one_option(works, blip, images):
+    one, other = images / "0.png", images / "1.png"
+    said = works("generate", blip, "--image", one, other, "--json").out
+    assert said == works("generate", blip, "--image", one, "--image", other, "--json").out
+    assert [row["image"] for row in json.loads(said)] == [str(one), str(other)]
+    assert works("generate", "--image", one, blip).out == works("generate", blip, "--image", one).out
+
+
+def test_the_zoo_by_its_names(fails):
+    clip = "clip writes no text: it has learned itc. Systems that do: blip, blip-2"
+    fails("generate", "zoo/clip-collages", "--image", "a.png", says=clip)
+    fails("generate", "zoo/uniter-collages", says=["mmlearn run 08", "They know zoo/clip-collages"])
+    fails("evaluate", "zoo/uniter-collages", "--data", "collages", says="lesson 08 defines it")
+    fails("evaluate", "zoo/clp-collages", "--data", "collages", says="did you mean 'clip-collages'")
+    fails("evaluate", "zoo/clip-collages", "--data", "collages", "--ema", says="leave out --system and --ema")

@@ -45,7 +45,10 @@ def counted_once(known, monkeypatch):
 def test_a_plan_as_a_table(mmlearn):
     said = mmlearn(*ASKED)
     assert said.code == 0
-    assert said.err == "clip ViT-B/16 on 8 × h100 (80 GiB each) in bf16, adamw\n"
+    assert (
+        said.err
+        == "clip ViT-B/16, 400,000,000 samples in batches of 32,768, on 8 × h100 (80 GiB each) in bf16, adamw\n"
+    )
     lines = said.out.splitlines()
     assert lines[0].split() == ["parameters", "149,620,737,", "149,620,737", "of", "them", "trained"]
     assert [line[:24].strip() for line in lines[1:7]] == [
@@ -78,3 +81,9 @@ def test_what_is_wrong_is_told_in_one_line(mmlearn):
         said = mmlearn("plan", system, *options)
         assert said.code == 1
         assert says in said.err.splitlines()[-1]
+
+
+def test_a_plan_of_nothing_but_a_system(mmlearn):
+    said = mmlearn("plan", "clip")
+    assert said.code == 0
+    assert said.err.startswith("clip tiny, 1,000,000 samples in batches of 1,024, on 1 × h100 ")

@@ -7,12 +7,11 @@ import torch
 from testing_tools import Listed, refused
 
 from mmlearn.data import load
-from mmlearn.data.fields import Image, Regions
-from mmlearn.data.grid_features import GridDetector, as_image, grid_features, grid_of, region_features
+from mmlearn.data.fields import Image, Regions, size
+from mmlearn.data.grid_features import GridDetector, as_channels, grid_features, grid_of, region_features
 from mmlearn.data.synthetic.cutouts import NOUNS
 from mmlearn.layers.embeddings import patchify
 from mmlearn.models.contrastive.clip import CLIPConfig
-from mmlearn.models.vision.detr import DETRConfig
 from mmlearn.pretrained.backbone import load_backbone
 from mmlearn.training.evaluate import measure
 from mmlearn.training.runs import load_run, new_run, save_run
@@ -73,13 +72,11 @@ def test_a_region_is_the_mean_of_what_its_box_holds():
     torch.testing.assert_close(constant, torch.ones(1, 3, 96))
 
 
-def test_as_a_picture_each_patch_is_a_position():
+def test_as_a_picture_each_pixel_is_a_position():
     grid = torch.randn(2, 36, 96)
-    image = as_image(grid)
-    assert image.shape == (2, 3, 36, 36)
-    patches = patchify(image, 6)
-    assert torch.equal(patches[..., :96], grid)
-    assert (patches[..., 96:] == 0).all()
+    image = as_channels(grid)
+    assert image.shape == (2, 96, 6, 6)
+    assert torch.equal(patchify(image, 1), grid)
 
 
 def test_collages_have_them_where_they_are_asked_for():
@@ -94,16 +91,17 @@ def test_collages_have_them_where_they_are_asked_for():
     assert load("collages", grid=True).pictures == 4096
 
 
-@pytest.mark.parametrize("name", ["filip", "uniter"])
+@pytest.mark.parametrize("name", ["filip", "detr", "vilt", "uniter"])
 def test_systems_read_them(name, tmp_path):
     """They come back from a run's folder, and measures work of them."""
     data = load("collages", "train", grid=True, pictures=8, length=40)
     run = new_run(name, data, options={"frozen_grid": True})
     samples = data.__getitems__(range(8))
     batch = run.collate()(samples)
-    if name == "filip":
-        assert torch.equal(batch["image"], as_image(grid_of(samples)))
-        assert run.system.image_encoder.embedding.grid == (6, 6)
+    if name != "uniter":
+        assert torch.equal(batch["image"], as_channels(grid_of(samples)))
+        assert size(run.system.config, "channels") == 96
+        assert not any("backbone" in key for key in run.system.state_dict())
     else:
         assert batch["regions"].shape[2] == run.system.config.region_width == 96
         assert batch["region_classes"].shape[2] == 64
@@ -115,20 +113,24 @@ def test_systems_read_them(name, tmp_path):
     again = load_run(tmp_path / "run")
     for entry, value in run.plain(samples).items():
         assert torch.equal(again.plain(samples)[entry], value)
-    objectives = [each for each in again.stage.objectives().values() if each.name in ("itc", "mlm")]
+    objectives = [each for each in again.stage.objectives().values() if each.name in ("itc", "mlm", "detection")]
     rows = measure(again, samples, objectives)
-    assert set(rows) >= (
-        {"pointing accuracy", "similarity lost by hiding the ground"} if name == "filip" else {"hidden grounded word"}
-    )
+    found = {
+        "filip": {"pointing accuracy", "similarity lost by hiding the ground"},
+        "detr": {"average precision, boxes that share half"},
+        "vilt": {"masked-word accuracy"},
+        "uniter": {"hidden grounded word"},
+    }
+    assert set(rows) >= found[name]
 
 
 def test_who_cannot_read_them_says_so():
     data = load("collages", grid=True, pictures=2)
-    refused("this system cuts none", Image(frozen_grid=True).fitted, data, DETRConfig.tiny(), 0)
+    refused("take a system with a tower of patches, such as clip", new_run, "vse", data, options={"frozen_grid": True})
     refused("learns from hidden pixels", new_run, "mae", data, options={"frozen_grid": True})
     refused("bert has no option 'frozen_grid'", new_run, "bert", data, options={"frozen_grid": True})
     field = Image(frozen_grid=True, image_size=96).fitted(data, CLIPConfig.tiny(), 0)
-    assert field.sizes() == {"image_size": 36, "patch_size": 6, "convolutions": False}
+    assert field.sizes() == {"image_size": 6, "patch_size": 1, "channels": 96, "convolutions": False}
     assert "as they are" in field.fixed
     assert Image().fixed == ""
     assert Image().save(Path()) == {"mean": None, "std": None, "image_size": 64}

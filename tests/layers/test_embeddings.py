@@ -188,3 +188,14 @@ def test_a_grid_of_sines_tells_columns_and_rows_by_their_halves():
         close(grid[row, column], torch.cat(expected))
     with pytest.raises(ValueError, match="a multiple of 4, got 18"):
         sinusoidal_grid(2, 2, 18)
+
+
+def test_pictures_of_other_sizes_are_resized_to_whole_patches_and_not_cut():
+    image = torch.rand(2, 3, 7, 9, requires_grad=True)
+    assert ImageEmbedding(8, 4, 6).whole(image).shape == (2, 3, 8, 8)
+    assert ImageEmbedding(8, 4, 6).whole(torch.rand(1, 3, 8, 4)).shape == (1, 3, 8, 4)
+    ImageEmbedding(8, 4, 6)(image).square().sum().backward()
+    assert (image.grad != 0).all()  # also the last column
+    as_published = torch.rand(2, 3, 10, 10, requires_grad=True)  # such as SigLIP's 384 pixels in patches of 14
+    ImageEmbedding(10, 4, 6)(as_published).square().sum().backward()
+    assert (as_published.grad[..., 8:] == 0).all()

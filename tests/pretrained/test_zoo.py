@@ -115,3 +115,56 @@ def test_what_ships_is_whole_small_and_licensed():
     assert sum(record["megabytes"] for record in records.values()) < 30
     for name, record in records.items():
         assert {"steps", "seed", "data", "licence", "seconds", "lesson"} <= set(record), name
+
+
+def test_commands_measure_what_is_in_it(monkeypatch, tmp_path):
+    """With the frozen features and the words that it was trained with."""
+    from mmlearn.data import load
+    from mmlearn.training.evaluate import measure
+    from mmlearn.training.published import load_zoo_run
+
+    monkeypatch.setenv("MMLEARN_HOME", str(tmp_path))
+    run = load_zoo_run("clip-collages")
+    samples = load("collages", "test", grid=True, pictures=64).__getitems__(range(64))
+    rows = measure(run, samples, list(run.stage.objectives().values()))
+    assert rows["text to image R@1 of 64"]["obtained"] > 0.5
+    assert rows["pointing accuracy"]["obtained"] > 0.9 > 5 * rows["pointing accuracy"]["chance"]
+
+
+def test_a_run_is_opened_as_well(tmp_path):
+    from safetensors.torch import save_file
+    from testing_tools import Listed
+
+    from mmlearn.data import load
+    from mmlearn.pretrained import load_processor
+    from mmlearn.training.runs import new_run, save_run
+
+    run = new_run("clip", Listed(load("scenes", "train").__getitems__(range(8))))
+    save_run(run, tmp_path)
+    save_file(run.system.state_dict(), tmp_path / "model.safetensors")
+    model = load_pretrained(tmp_path)
+    assert type(model) is CLIP
+    assert not model.training
+    assert all(torch.equal(value, run.system.state_dict()[name]) for name, value in model.state_dict().items())
+    refused("is no name of the zoo; of a run: mmlearn.training.runs.load_run", load_processor, str(tmp_path))
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"parts": {"text_encoder": "elsewhere"}}))
+    refused("a part or the system's file lies elsewhere: mmlearn.training.runs.load_run", load_pretrained, tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="holds no model"):
+        load_pretrained(tmp_path)
+
+
+def test_an_installation_that_is_read_only_is_read(tmp_path, archives):
+    """Nothing is written to read it; and what would be kept there is refused in a line."""
+    path = keep("own", nn.Linear(2, 2), RECORD, archives=archives)
+    path.parent.chmod(0o555)
+    before = {each: each.stat().st_mtime_ns for each in archives.rglob("*")}
+    load_zoo("own", nn.Linear(2, 2))
+    zoo_records()
+    assert {each: each.stat().st_mtime_ns for each in archives.rglob("*")} == before
+    path.parent.chmod(0o755)
+    (tmp_path / "file").touch()  # nobody can write in there, root included
+    with pytest.raises(OSError, match=r"file/zoo cannot be written \(Not a directory\): weights are kept in a clone"):
+        keep("own", nn.Linear(2, 2), RECORD, archives=tmp_path / "file")

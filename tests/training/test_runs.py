@@ -16,7 +16,8 @@ from mmlearn.data.synthetic.questions import ANSWERS
 from mmlearn.objectives.clusters import nearest
 from mmlearn.recipes import Recipe, Stage
 from mmlearn.recipes.discovery import find_recipe, system_files
-from mmlearn.training.runs import new_run, read_settings
+from mmlearn.training.options import read_settings
+from mmlearn.training.runs import new_run
 
 
 def batch_of(run, data, count=6, **options):
@@ -177,7 +178,7 @@ def test_a_run_starts_from_another(made, sets):
         ("uniter", {"objectives": ["wra"]}, r"no objective 'wra' here; choose from mlm, mrm, itm\."),
         ("lxmert", {"objectives": ["vga"]}, r"did you mean 'vqa'\? choose from itm, mlm, mrm, vqa\."),
         ("vilt", {"objectives": []}, r"no objective '' here; choose from itm, mlm, vqa\."),
-        ("vilt", {"settings": {"queue_size": 4}}, "^vilt has no setting 'queue_size': leave it out"),
+        ("vilt", {"settings": {"queue_size": 4}}, "^vilt has no setting 'queue_size'; "),
         ("albef", {"settings": {"queue_size": 0}}, "ALBEF needs a queue: queue_size is at least 1, got 0"),
         ("albef", {"settings": {"queue_size": "many"}}, "queue_size is a whole number, not 'many'"),
         ("clip", {"settings": {"image_size": 48}}, "image_size is 32 with this data, and cannot be set: leave it out"),

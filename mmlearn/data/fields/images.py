@@ -17,7 +17,7 @@ from mmlearn.data.augment import augment
 from mmlearn.data.batches import fetch, image_statistics, normalised, spread
 from mmlearn.data.boxes import BoxDetector
 from mmlearn.data.fields.field import Batch, Field, size
-from mmlearn.data.grid_features import PATCH, STRIDE, GridDetector, as_image, grid_features, grid_of
+from mmlearn.data.grid_features import STRIDE, WIDTH, GridDetector, as_channels, grid_features, grid_of
 from mmlearn.data.readers.sound import RATE
 from mmlearn.data.synthetic.regions import SceneDetector
 from mmlearn.layers.config import Config
@@ -32,8 +32,10 @@ class Image(Field):
     """``image`` (b, 3, height, width): pixels less ``mean`` and over ``std``, one number a channel.
 
     Where they are not given, :meth:`fitted` takes the data's; until then they are 0.5. With ``frozen_grid`` it is not
-    the pixels but the frozen features of each position that the system reads, laid out as a picture of which each patch
-    is a position (:func:`~mmlearn.data.grid_features.as_image`).
+    pixels but frozen features that the system reads (:mod:`~mmlearn.data.grid_features`): a picture (b, 96, rows,
+    columns), of which each pixel is a patch. For that its configuration has ``channels``; towers that begin with
+    convolutions of their own, such as a residual network, have none, because halving 6 × 6 positions five times leaves
+    nothing to look at.
     """
 
     mean: tuple[float, ...] | None = None
@@ -65,8 +67,11 @@ class Image(Field):
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
         side = int(data[0].image.shape[-1])
         if self.frozen_grid:
-            if size(config, "patch_size") is None:
-                raise ValueError("Frozen features are read as patches, and this system cuts none: leave them out.")
+            if size(config, "channels") is None:
+                raise ValueError(
+                    "Frozen features have 96 channels, and this system reads pixels alone: leave them out, or take a "
+                    "system with a tower of patches, such as clip, filip, albef, git or vilt."
+                )
             return replace(self, mean=HALF, std=HALF, image_size=side)
         if side < (patch := size(config, "patch_size", size(config, "stride", 1))):
             raise ValueError(f"Pictures of {side} pixels are smaller than a patch of {patch}.")
@@ -84,24 +89,25 @@ class Image(Field):
     def sizes(self) -> dict[str, Any]:
         if not self.frozen_grid:
             return {"image_size": self.image_size}
-        return {"image_size": PATCH * math.ceil(self.image_size / STRIDE), "patch_size": PATCH, "convolutions": False}
+        side = math.ceil(self.image_size / STRIDE)
+        return {"image_size": side, "patch_size": 1, "channels": WIDTH, "convolutions": False}
 
     def __call__(self, samples: Sequence[Any]) -> Batch:
         if self.frozen_grid:
-            return {"image": as_image(grid_of(samples))}
+            return {"image": as_channels(grid_of(samples))}
         return {"image": normalised(samples, self.mean or HALF, self.std or HALF)}
 
     def of_images(self, images: Tensor) -> Tensor:
         """What the system reads of pictures (b, 3, height, width) from 0 to 1."""
         if self.frozen_grid:
-            return as_image(grid_features(images, keep=False))
+            return as_channels(grid_features(images, keep=False))
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean or HALF, self.std or HALF))
         return (images - mean) / std
 
     def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
         side = size(config, "image_size", 64)
         height, width = side if isinstance(side, tuple) else (side, side)
-        return {"image": torch.randn(b, 3, height, width, generator=generator)}
+        return {"image": torch.randn(b, size(config, "channels", 3), height, width, generator=generator)}
 
     def augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
         return batch | {"image": augment(batch["image"], generator)}

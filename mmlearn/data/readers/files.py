@@ -1,4 +1,4 @@
-"""Data sets of the user's own files, which remember what could not be read, and what is to be known of the sounds."""
+"""Data sets of the user's own files, which remember what could not be read, and what is to be known of them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -50,7 +50,8 @@ class Files(Dataset):
 
     ``skipped`` lists what was left out at the start, and ``bad`` what turned out to be broken later: there another
     sample is taken, the same one whenever and by whichever process it is asked for. ``notes`` have a line for each
-    sound that is converted, cut, silent or clipped, as far as this process has read them.
+    sound that is converted, cut, silent or clipped, and each picture that is not square, as far as this process has
+    read them.
 
     So that a run can go on with the very same samples, ``kept()`` says what it must know for that, which is given as
     ``as_before``; ``told()`` is what the data say, in their order, and ``parts()`` are the files they lie in.
@@ -144,7 +145,7 @@ class Files(Dataset):
 
     @property
     def notes(self) -> list[str]:
-        """A line for each sound of which something is to be known."""
+        """A line for each file of which something is to be known."""
         return list(self._notes.values())
 
     def note(self, lines: Sequence[str]) -> None:

@@ -106,7 +106,8 @@ class Folder(Files):
     def _read(self, image_name: str | None, sound: str | None) -> tuple[Any, Any, tuple[str, ...]]:
         """A picture, a sound, and what is to be known of it."""
         notes: list[str] = []
-        image = read_image(self.folder / image_name, self.size) if image_name else None
+        cut = None if sound else notes  # of a picture beside a sound nothing is told
+        image = read_image(self.folder / image_name, self.size, notes=cut) if image_name else None
         waveform = read_sound(self.folder / sound, seconds=self.seconds, notes=notes) if sound else None
         self.note(notes)
         return image, waveform, tuple(notes)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # Pillow would start other programs for some of the rest
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+SQUARE = 1.05  # a picture whose sides differ by less loses nothing that a caption would be about
 GREY = (204, 204, 204)  # under transparent pictures
 
 
@@ -24,12 +25,14 @@ class ImageText:
     source: str
 
 
-def read_image(source: Path | bytes, size: int, *, name: str | None = None) -> Float[Tensor, "3 size size"]:
+def read_image(
+    source: Path | bytes, size: int, *, name: str | None = None, notes: list[str] | None = None
+) -> Float[Tensor, "3 size size"]:
     """The middle square of a picture, at ``size`` pixels, upright and in colour.
 
-    Transparency is laid over light grey; of an animation the first frame is taken. Raises ``FileNotFoundError`` for a
-    missing file, and ``ValueError`` naming a file that is no picture of ``FORMATS``, whatever its name says, is cut
-    off, or is too large to be meant.
+    One that is not square loses its ends, and a line of ``notes`` says so. Transparency is laid over light grey; of an
+    animation the first frame is taken. Raises ``FileNotFoundError`` for a missing file, and ``ValueError`` naming a
+    file that is no picture of ``FORMATS``, whatever its name says, is cut off, or is too large to be meant.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -48,6 +51,8 @@ def read_image(source: Path | bytes, size: int, *, name: str | None = None) -> F
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, (*GREY, 255)), image)
+            if notes is not None and max(image.size) > SQUARE * min(image.size):
+                notes.append(f"{name}: only the middle square is read, of {image.width} × {image.height}")
             image = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is no picture that can be read ({', '.join(FORMATS)}).") from error

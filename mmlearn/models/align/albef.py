@@ -104,7 +104,7 @@ class ALBEFEncoders(nn.Module):
 
     def forward(
         self,
-        image: Float[Tensor, "b 3 height width"],
+        image: Float[Tensor, "b c height width"],
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> Encoded:
@@ -179,7 +179,7 @@ class ALBEF(nn.Module):
         """The weight of the momentum encoder's targets now. Source: section 3.5."""
         return distillation_ramp(self.config.alpha, int(self.steps), self.config.alpha_ramp)
 
-    def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
+    def encode_image(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b d"]:
         return self.online.embed_image(self.online.image_encoder(image))
 
     def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
@@ -187,7 +187,7 @@ class ALBEF(nn.Module):
 
     def match(
         self,
-        image: Float[Tensor, "b 3 height width"],
+        image: Float[Tensor, "b c height width"],
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b 2"]:
@@ -200,7 +200,7 @@ class ALBEF(nn.Module):
 
     def forward(
         self,
-        image: Float[Tensor, "b 3 height width"],
+        image: Float[Tensor, "b c height width"],
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
         masked_tokens: Int[Tensor, "b t"] | None = None,

@@ -156,7 +156,7 @@ class BLIP(StepCounter):
         if not getattr(self.config, role):
             raise ValueError(f"This BLIP was built without {role}; set {role}=True in its configuration.")
 
-    def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
+    def encode_image(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b d"]:
         self._require("encoder")
         return self.online.embed_image(self.online.image_encoder(image))
 
@@ -166,7 +166,7 @@ class BLIP(StepCounter):
 
     def match(
         self,
-        image: Float[Tensor, "b 3 height width"],
+        image: Float[Tensor, "b c height width"],
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b 2"]:
@@ -186,7 +186,7 @@ class BLIP(StepCounter):
     def _token_logits(self, states: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
         return self.language_head(states, self.online.text.embedding.tokens.weight)
 
-    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> ScoreNext:
+    def step_function(self, image: Float[Tensor, "b c height width"]) -> ScoreNext:
         """The function that decoding calls: it scores the next word of captions of these images."""
         self._require("decoder")
         patches, decode = self.online.image_encoder(image), self.online.text.decode
@@ -200,7 +200,7 @@ class BLIP(StepCounter):
     @torch.no_grad()
     def generate(
         self,
-        image: Float[Tensor, "b 3 height width"],
+        image: Float[Tensor, "b c height width"],
         decode: Callable[..., Tensor] = greedy,  # of mmlearn.generation.decoding; in section 4.3 partial(sample, ...)
         *,
         prompt: Int[Tensor, "b prompt"] | None = None,
@@ -218,7 +218,7 @@ class BLIP(StepCounter):
 
     def forward(
         self,
-        image: Float[Tensor, "b 3 height width"],
+        image: Float[Tensor, "b c height width"],
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> BLIPOutput | MatchingOutput | CaptionOutput:

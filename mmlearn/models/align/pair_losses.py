@@ -10,7 +10,7 @@ from mmlearn.tensor_checks import values_are_readable
 
 def read_pairs(
     batch: dict[str, Tensor], system: str
-) -> tuple[Float[Tensor, "b 3 height width"], Int[Tensor, "b t"], Bool[Tensor, "b t"], Int[Tensor, "b"]]:
+) -> tuple[Float[Tensor, "b c height width"], Int[Tensor, "b t"], Bool[Tensor, "b t"], Int[Tensor, "b"]]:
     """Images, tokens, their mask, and the caption of each row: -1, equal to no other, where the batch does not say.
 
     Raises ``ValueError`` for no pair, and for rows whose ``match_label`` is 0, because these systems draw their own

@@ -133,11 +133,11 @@ class BLIP2(PrefixBridge):
         if objective not in self.config.objectives:
             raise ValueError(f"This BLIP-2 was built without {PARTS[objective]}: add {objective!r} to its objectives.")
 
-    def prefix(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b q d"]:
+    def prefix(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b q d"]:
         self._require("lm")
         return self.language_projection(self.query_former(self.image_encoder(image))[0])
 
-    def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b q d"]:
+    def encode_image(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b q d"]:
         self._require("itc")
         return F.normalize(self.image_projection(self.query_former(self.image_encoder(image))[0]), dim=-1)
 
@@ -150,7 +150,7 @@ class BLIP2(PrefixBridge):
 
     def match(
         self,
-        image: Float[Tensor, "b 3 height width"],
+        image: Float[Tensor, "b c height width"],
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b 2"]:
@@ -173,7 +173,7 @@ class BLIP2(PrefixBridge):
 
     def forward(
         self,
-        image: Float[Tensor, "b 3 height width"],
+        image: Float[Tensor, "b c height width"],
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
         objectives: Sequence[str] | None = None,

@@ -63,7 +63,7 @@ class BLIP2T5(FrozenParts):
         self.language_projection = nn.Linear(config.query_former.width, config.language_model.width)
         self.language_model = T5(config.language_model).requires_grad_(False)
 
-    def prefix(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b q d"]:
+    def prefix(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b q d"]:
         """The queries of each image, as wide as the embeddings of words."""
         return self.language_projection(self.query_former(self.image_encoder(image))[0])  # (b, q, image) → (b, q, d)
 
@@ -79,7 +79,7 @@ class BLIP2T5(FrozenParts):
 
     def forward(
         self,
-        image: Float[Tensor, "b 3 height width"],
+        image: Float[Tensor, "b c height width"],
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
         response: Bool[Tensor, "b t"] | None = None,
@@ -107,7 +107,7 @@ class BLIP2T5(FrozenParts):
     @torch.no_grad()
     def generate(
         self,
-        image: Float[Tensor, "b 3 height width"],
+        image: Float[Tensor, "b c height width"],
         decode: Callable[..., Tensor] = greedy,  # of mmlearn.generation.decoding
         *,
         prompt: Int[Tensor, "b prompt"] | None = None,

@@ -21,7 +21,7 @@ from mmlearn.objectives.generative import causal_language_modelling, response_la
 
 TINY_LANGUAGE = GPT2Config(**GPT2Config.PRESETS["tiny"])
 
-Shots = tuple[Float[Tensor, "b s 3 height width"], Int[Tensor, "b s t"], Bool[Tensor, "b s t"]]
+Shots = tuple[Float[Tensor, "b s c height width"], Int[Tensor, "b s t"], Bool[Tensor, "b s t"]]
 
 
 class BridgeOutput(NamedTuple):
@@ -42,14 +42,14 @@ class Bridge(FrozenParts):
 
     language_model: GPT2
 
-    def step_function(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> ScoreNext:
+    def step_function(self, image: Float[Tensor, "b c height width"], shots: Shots | None = None) -> ScoreNext:
         """The function that decoding calls: it scores the next token of texts. ``shots`` as in :meth:`generate`."""
         raise NotImplementedError
 
     @torch.no_grad()
     def generate(
         self,
-        image: Float[Tensor, "b 3 height width"],
+        image: Float[Tensor, "b c height width"],
         decode: Callable[..., Tensor] = greedy,  # of mmlearn.generation.decoding
         *,
         prompt: Int[Tensor, "b prompt"] | None = None,
@@ -75,13 +75,13 @@ class PrefixBridge(Bridge):
     the language model, as words do; else they take none, and words keep the positions that they have without an image.
     """
 
-    def prefix(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b n d"]:
+    def prefix(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b n d"]:
         """The embeddings of each image, as wide as those of words."""
         raise NotImplementedError
 
     def forward(
         self,
-        image: Float[Tensor, "b 3 height width"],
+        image: Float[Tensor, "b c height width"],
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> BridgeOutput:
@@ -95,7 +95,7 @@ class PrefixBridge(Bridge):
         before = image_prefix(self.language_model, prefix, self.config.prefix_positions)
         return self.language_model.logits(states_after_prefix(self.language_model, before, tokens, mask))  # (b, t, v)
 
-    def embed_prefix(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> Prefix:
+    def embed_prefix(self, image: Float[Tensor, "b c height width"], shots: Shots | None = None) -> Prefix:
         """What comes before the text of each image: the image, and before it the shots, if any."""
         positions = self.config.prefix_positions
         if shots is None:
@@ -107,7 +107,7 @@ class PrefixBridge(Bridge):
         prefixes = self.prefix(images.flatten(0, 1)).unflatten(0, (b, s + 1))  # (b, s + 1, n, d)
         return few_shot_prefix(self.language_model, prefixes, tokens, mask, positions)
 
-    def step_function(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> ScoreNext:
+    def step_function(self, image: Float[Tensor, "b c height width"], shots: Shots | None = None) -> ScoreNext:
         prefix, model = self.embed_prefix(image, shots), self.language_model
 
         def read(step: DecodingStep) -> Float[Tensor, "n v"]:

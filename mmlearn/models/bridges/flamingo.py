@@ -170,7 +170,7 @@ class Flamingo(Bridge):
         self.gated = nn.ModuleList(GatedCrossAttention(config) for _ in range(depth))
         self.language_model = config.language_model.build().requires_grad_(False)
 
-    def encode_image(self, image: Float[Tensor, "*b 3 height width"]) -> Float[Tensor, "b n image_width"]:
+    def encode_image(self, image: Float[Tensor, "*b c height width"]) -> Float[Tensor, "b n image_width"]:
         """The latents of each image; of several images of a row, (b, s, …), all of them, one after the other."""
         latents = self.resampler(self.image_encoder(image.reshape(-1, *image.shape[-3:])))  # (b s, n, image_width)
         return latents.reshape(len(image), -1, latents.shape[-1])  # (b, s n, image_width)
@@ -193,7 +193,7 @@ class Flamingo(Bridge):
 
     def forward(
         self,
-        image: Float[Tensor, "b 3 height width"],
+        image: Float[Tensor, "b c height width"],
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> FlamingoOutput:
@@ -201,7 +201,7 @@ class Flamingo(Bridge):
         return FlamingoOutput(latents, self.logits(self.language_model.embedding(tokens), latents, None, mask))
 
     def read_shots(
-        self, image: Float[Tensor, "b s 3 height width"], tokens: Int[Tensor, "b s t"], mask: Bool[Tensor, "b s t"]
+        self, image: Float[Tensor, "b s c height width"], tokens: Int[Tensor, "b s t"], mask: Bool[Tensor, "b s t"]
     ) -> Float[Tensor, "b s t v"]:
         """Logits after each token of interleaved images and texts. ``ValueError`` for more tokens than positions."""
         x, latent_mask, mask = self._interleave(tokens, mask)
@@ -220,7 +220,7 @@ class Flamingo(Bridge):
         latent_mask = last_image_mask(images_before, s, self.config.num_latents)  # (b, s t, s latents)
         return self.language_model.embedding(tokens.flatten(1), position), latent_mask, mask
 
-    def step_function(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> ScoreNext:
+    def step_function(self, image: Float[Tensor, "b c height width"], shots: Shots | None = None) -> ScoreNext:
         latents, model, n = self.encode_image(image), self.language_model, self.config.num_latents
         if shots is not None:
             shot_words, shot_latent_mask, shot_mask = self._interleave(*shots[1:])

@@ -51,13 +51,13 @@ class Frozen(PrefixBridge):
         self.prefix_projection = nn.Linear(config.image_encoder.width, config.num_prefix * config.language_model.width)
         self.language_model = config.language_model.build().requires_grad_(False)
 
-    def prefix(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b n d"]:
+    def prefix(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b n d"]:
         tokens = self.image_encoder(image)  # (b, p, image_width)
         pooled = tokens[:, 0] if self.config.image_encoder.class_token else tokens.mean(1)  # (b, image_width)
         return self.prefix_projection(pooled).unflatten(1, (self.config.num_prefix, -1))
 
     def read_shots(
-        self, image: Float[Tensor, "b s 3 height width"], tokens: Int[Tensor, "b s t"], mask: Bool[Tensor, "b s t"]
+        self, image: Float[Tensor, "b s c height width"], tokens: Int[Tensor, "b s t"], mask: Bool[Tensor, "b s t"]
     ) -> Float[Tensor, "b s t v"]:
         """Logits of the next token after each token of interleaved images and texts."""
         prefixes = self.prefix(image.flatten(0, 1)).unflatten(0, image.shape[:2])  # (b, s, n, d)

@@ -63,10 +63,10 @@ class LLaVA(PrefixBridge):
         width = config.language_model.width
         self.projector = Projector(config, config.image_encoder.width, width, width)
 
-    def patches(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p image_width"]:
+    def patches(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b p image_width"]:
         """States of the patches before the last ``skipped_blocks``."""
         x = self.image_encoder.skip(image, self.config.skipped_blocks)  # (b, n, image_width)
         return x[:, int(self.config.image_encoder.class_token) :]  # without the class token
 
-    def prefix(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p d"]:
+    def prefix(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b p d"]:
         return self.projector(self.patches(image))

@@ -54,5 +54,5 @@ class MiniGPT4(PrefixBridge):
         self.language_projection = nn.Linear(config.query_former.width, config.language_model.width)
         self.language_model = config.language_model.build().requires_grad_(False)
 
-    def prefix(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b q d"]:
+    def prefix(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b q d"]:
         return self.language_projection(self.query_former(self.image_encoder(image))[0])  # (b, q, image) → (b, q, d)

@@ -38,7 +38,7 @@ from mmlearn.models.bridges.vlm_sizes import PUBLISHED, SIGLIP_B, check_sizes
 from mmlearn.models.text.llama import Llama, LlamaConfig
 from mmlearn.objectives.generative import response_language_modelling
 
-Images = Float[Tensor, "b 3 height width"] | Float[Tensor, "b s 3 height width"]  # one of each row, or s
+Images = Float[Tensor, "b c height width"] | Float[Tensor, "b s c height width"]  # one of each row, or s
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class VLM(FrozenParts):
         self.projector = Projector(config, inputs, language.width, language.width * max(config.pooled_tokens, 1))
         self.language_model = language_model or Llama(config.language_model)
 
-    def patches(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p image_width"]:
+    def patches(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b p image_width"]:
         """What the tower says of each patch, without its class token."""
         if self.config.skipped_blocks is None:
             x = self.image_encoder(image)

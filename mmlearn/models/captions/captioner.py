@@ -13,14 +13,14 @@ from mmlearn.generation.decoding import greedy
 class Captioner(nn.Module):
     """A system that writes captions. Its ``config`` has a ``start_token``, an ``end_token`` and a ``pad_token``."""
 
-    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> ScoreNext:
+    def step_function(self, image: Float[Tensor, "b c height width"]) -> ScoreNext:
         """The function that decoding calls: it scores the next word of captions of these images."""
         raise NotImplementedError
 
     @torch.no_grad()
     def generate(
         self,
-        image: Float[Tensor, "b 3 height width"],
+        image: Float[Tensor, "b c height width"],
         decode: Callable[..., Tensor] = greedy,  # of mmlearn.generation.decoding
         *,
         prompt: Int[Tensor, "b prompt"] | None = None,

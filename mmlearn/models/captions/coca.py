@@ -91,7 +91,7 @@ class CoCa(Captioner):
         for head in (self.language_head, self.image_projection, self.text_projection):
             nn.init.normal_(head.weight, std=0.5 * head.in_features**-0.5)
 
-    def read_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b queries d"]:
+    def read_image(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b queries d"]:
         """The queries for captions, after the pooler."""
         return self.caption_norm(self.caption_pooler(self.image_encoder(image)))  # (b, p, d) → (b, queries, d)
 
@@ -99,7 +99,7 @@ class CoCa(Captioner):
         pooled = self.contrast_norm(self.contrast_pooler(queries))[:, 0]  # (b, 1, d) → (b, d)
         return F.normalize(self.image_projection(pooled), dim=-1)
 
-    def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
+    def encode_image(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b d"]:
         return self.embed_image(self.read_image(image))
 
     def read_text(
@@ -126,7 +126,7 @@ class CoCa(Captioner):
 
     def forward(
         self,
-        image: Float[Tensor, "b 3 height width"],
+        image: Float[Tensor, "b c height width"],
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> CoCaOutput:
@@ -135,7 +135,7 @@ class CoCa(Captioner):
         logits = self.decode(words, mask, queries)
         return CoCaOutput(self.embed_image(queries), text_embedding, logits, self.logit_scale.exp())
 
-    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> ScoreNext:
+    def step_function(self, image: Float[Tensor, "b c height width"]) -> ScoreNext:
         queries = self.read_image(image)
 
         def read(step: DecodingStep) -> Float[Tensor, "n v"]:

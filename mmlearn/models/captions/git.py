@@ -77,11 +77,11 @@ class GIT(Captioner):
         self.apply(partial(initialise_as_bert, std=text.initial_std))
         self.image_encoder = ImageEncoder(config.image)  # initialised in its own way
 
-    def embed_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p d"]:
+    def embed_image(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b p d"]:
         """The patches of each image as the transformer reads them."""
         return self.image_projection(self.image_encoder(image))  # (b, p, image_width) → (b, p, d)
 
-    def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
+    def encode_image(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b d"]:
         """The mean of the patches after the image encoder, for a probe."""
         return self.image_encoder(image).mean(1)
 
@@ -101,7 +101,7 @@ class GIT(Captioner):
 
     def forward(
         self,
-        image: Float[Tensor, "b 3 height width"],
+        image: Float[Tensor, "b c height width"],
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> GITOutput:
@@ -111,7 +111,7 @@ class GIT(Captioner):
         x = self.states(patches, patches.shape[1], tokens, real)
         return GITOutput(patches, x, self.language_head(x))
 
-    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> ScoreNext:
+    def step_function(self, image: Float[Tensor, "b c height width"]) -> ScoreNext:
         patches = self.embed_image(image)
 
         def read(step: DecodingStep) -> Float[Tensor, "n v"]:

@@ -88,7 +88,7 @@ class SigLIP(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / config.temperature)))  # ln(1/τ)
         self.logit_bias = nn.Parameter(torch.tensor(float(config.bias)))
 
-    def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
+    def encode_image(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b d"]:
         return F.normalize(self.image_head(self.image_encoder(image)), dim=-1)
 
     def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
@@ -98,7 +98,7 @@ class SigLIP(nn.Module):
 
     def forward(
         self,
-        image: Float[Tensor, "b 3 height width"],
+        image: Float[Tensor, "b c height width"],
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> SigLIPOutput:

@@ -35,6 +35,7 @@ class ViLTConfig(BERTEncoderConfig):
     max_length: int = 40  # tokens
     norm_first: bool = True
     image_size: int | tuple[int, int] = 384  # pixels; (height, width) where they differ
+    channels: int = 3  # more where a frozen tower's features are read in place of pixels
     patch_size: int = 32  # pixels
     language_head: bool = True
     tied: bool = True  # that head and the text embedding share one table
@@ -62,16 +63,16 @@ class PatchEmbedding(ImageEmbedding):
     A picture of another size gets its positions by bilinear interpolation of the learned grid, corner on corner.
     ``pixel_mask`` (b, height, width) is True where a padded batch shows a picture: in a rectangle at its top left.
     Returns (b, 1 + p, d), and (b, 1 + p), True where a patch is real. Raises ``ValueError`` for pictures that are not
-    float (b, 3, height, width) or are smaller than a patch, and for a mask of another shape.
+    float (b, channels, height, width) or are smaller than a patch, and for a mask of another shape.
     Source: equation 2; the official code for other sizes.
     """
 
     class_token: nn.Parameter
 
     def forward(
-        self, image: Float[Tensor, "b 3 height width"], pixel_mask: Bool[Tensor, "b height width"] | None = None
+        self, image: Float[Tensor, "b c height width"], pixel_mask: Bool[Tensor, "b height width"] | None = None
     ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
-        grid = check_image(image, self.patch_size)
+        grid = check_image(image, self.patch_size, self.channels)
         if pixel_mask is None:
             real = torch.ones(len(image), *grid, dtype=torch.bool, device=image.device)  # (b, row, column)
             positions = self.resized_positions(real[:1])  # (1, p, d): the same for all
@@ -103,7 +104,7 @@ def interpolation_matrix(size: int, length: int, real: Int[Tensor, "b"]) -> Floa
 
 
 def real_patches(
-    image: Float[Tensor, "b 3 height width"], pixel_mask: Bool[Tensor, "b height width"], grid: tuple[int, int]
+    image: Float[Tensor, "b c height width"], pixel_mask: Bool[Tensor, "b height width"], grid: tuple[int, int]
 ) -> Bool[Tensor, "b row column"]:
     """Which patches show the picture: those whose first pixel does. ``ValueError`` for a mask of another shape."""
     wanted = (len(image), *image.shape[2:])
@@ -149,7 +150,7 @@ class ViLT(nn.Module):
         self.config = config
         width = config.width
         self.text_embedding = BERTEmbedding(config)
-        self.image_embedding = PatchEmbedding(config.image_size, config.patch_size, width)
+        self.image_embedding = PatchEmbedding(config.image_size, config.patch_size, width, channels=config.channels)
         self.image_dropout = nn.Dropout(config.dropout)
         self.type_embeddings = nn.Embedding(2, width)  # text, image
         self.transformer = Transformer(config)
@@ -171,7 +172,7 @@ class ViLT(nn.Module):
 
     def forward(
         self,
-        image: Float[Tensor, "b 3 height width"],
+        image: Float[Tensor, "b c height width"],
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
         token_type: Int[Tensor, "b t"] | None = None,

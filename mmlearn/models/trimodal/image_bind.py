@@ -81,7 +81,7 @@ class Tower(nn.Module):
 class ImageTower(Tower):
     """Pictures → (b, embedding_width)."""
 
-    def forward(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
+    def forward(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b d"]:
         return self.pool(self.encoder(image), None)
 
 

@@ -29,6 +29,7 @@ from mmlearn.objectives.set_matching import Weights, set_losses_of_blocks
 class DETRConfig(TransformerConfig):
     backbone: ResNetConfig = ResNetConfig()
     image_size: int | tuple[int, int] = (800, 1333)  # pixels; others are read as well
+    channels: int = 3  # more where a frozen network's features are read in place of pixels and backbone
     num_classes: int = 91
     num_queries: int = 100  # objects that can be found, at most
     auxiliary: bool = True  # each block of the decoder learns to predict boxes, not the last one alone
@@ -72,7 +73,7 @@ class DETR(nn.Module):
     .. math:: \hat y_i = (\mathrm{softmax}(W h_i),\; \sigma(\mathrm{MLP}(h_i))), \quad i = 1, \dots, N
 
     Queries start at 0 and differ by learned positions. ``pixel_mask`` is True where a pixel is real: without it,
-    everywhere. Raises ``ValueError`` for images that are not float (b, 3, height, width).
+    everywhere. Raises ``ValueError`` for images that are not float (b, channels, height, width).
     Source: sections 3.2 and A.3.
     """
 
@@ -80,14 +81,14 @@ class DETR(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.encoder = DETREncoder(config, config.backbone)
+        self.encoder = DETREncoder(config, config.backbone, config.channels)
         self.decoder = DETRDecoder(replace(config, depth=config.decoder_depth))
         self.query_positions = nn.Parameter(torch.randn(config.num_queries, width))
         self.class_head = nn.Linear(width, config.num_classes + 1)
         self.box_head = BoxHead(width)
 
     def forward(
-        self, image: Float[Tensor, "b 3 height width"], pixel_mask: Bool[Tensor, "b height width"] | None = None
+        self, image: Float[Tensor, "b c height width"], pixel_mask: Bool[Tensor, "b height width"] | None = None
     ) -> DETROutput:
         x, positions, mask = self.encoder.embed_image(image, pixel_mask)  # (b, p, d) twice, (b, p)
         pixels = self.encoder(x, positions, mask)
@@ -111,7 +112,7 @@ class DETR(nn.Module):
         return set_losses_of_blocks(predictions, *objects, self.config.weights)
 
     @torch.no_grad()
-    def detect(self, image: Float[Tensor, "b 3 height width"]) -> tuple[Tensor, Tensor, Tensor]:
+    def detect(self, image: Float[Tensor, "b c height width"]) -> tuple[Tensor, Tensor, Tensor]:
         """Of each query its likeliest class (b, q), the probability of it, and its box: left, top, right, bottom."""
         output = self(image)
         probability, label = output.class_logits.softmax(-1)[..., :-1].max(-1)

@@ -70,27 +70,31 @@ class DETRBlock(TransformerBlock):
 
 
 class DETREncoder(nn.Module):
-    """A backbone, a 1 × 1 convolution, and blocks that read its feature map."""
+    """A backbone, a 1 × 1 convolution, and blocks that read its feature map.
 
-    def __init__(self, config: TransformerConfig, backbone: ResNetConfig):
+    With more than 3 ``channels`` it reads the feature map of a frozen network, and has no backbone of its own.
+    """
+
+    def __init__(self, config: TransformerConfig, backbone: ResNetConfig, channels: int = 3):
         super().__init__()
         width = config.width
-        self.backbone = resnet(backbone)
-        self.projection = nn.Linear(backbone.widths[-1], width)
+        self.channels = channels
+        self.backbone = resnet(backbone) if channels == 3 else nn.Identity()
+        self.projection = nn.Linear(backbone.widths[-1] if channels == 3 else channels, width)
         self.blocks = nn.ModuleList(DETRBlock(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width, config.norm_epsilon) if config.norm_first else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         initialise_as_detr(self.blocks)
 
     def embed_image(
-        self, image: Float[Tensor, "b 3 height width"], pixel_mask: Bool[Tensor, "b height width"] | None = None
+        self, image: Float[Tensor, "b c height width"], pixel_mask: Bool[Tensor, "b height width"] | None = None
     ) -> tuple[Float[Tensor, "b p d"], Float[Tensor, "b p d"], Bool[Tensor, "b p"]]:
         """The feature map, projected, its positions, and which of them are of real pixels.
 
-        ``pixel_mask`` is True where a pixel is real. ``ValueError`` for pictures that are not float (b, 3, height,
-        width).
+        ``pixel_mask`` is True where a pixel is real. ``ValueError`` for pictures that are not float (b, channels,
+        height, width).
         """
-        check_image(image, 1)
+        check_image(image, 1, self.channels)
         features = self.backbone(image)  # (b, c, row, column)
         rows, columns = features.shape[2:]
         if pixel_mask is None:

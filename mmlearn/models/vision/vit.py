@@ -56,7 +56,7 @@ class ViT(nn.Module):
             nn.init.zeros_(self.classifier.weight)  # section 3.2; so training starts at a loss of ln(classes)
             nn.init.zeros_(self.classifier.bias)
 
-    def forward(self, image: Float[Tensor, "b 3 height width"]) -> ViTOutput:
+    def forward(self, image: Float[Tensor, "b c height width"]) -> ViTOutput:
         tokens = self.image_encoder(image)  # (b, 1 + p, d)
         representation = self.head(tokens[:, 0])  # (b, d)
         logits = self.classifier(representation) if self.classifier is not None else None
