@@ -146,6 +146,7 @@ MAY = {
     | {"progress", "pretrained"},  # parts that others have trained
     "chapters": {"files", "escaping", "suggestions", "layers", "training", "visualization"},
     "lessons": {"chapters", "files", "suggestions", "visualization", "pretrained", "data.tokenizer"},
+    "collage_language": {"chapters", "data", "models", "objectives", "pretrained", "training"},
     "notebook_page": {"escaping"},
     "notebooks": {"chapters", "lessons", "notebook_page", "files", "suggestions", "progress"},
     "processes": set(),

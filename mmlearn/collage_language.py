@@ -1,6 +1,6 @@
 """``zoo/llama-collages``: a small Llama that reads notes about collages, and has never seen a picture.
 
-``python -m mmlearn.pretrained.collage_language`` trains it, in some minutes of one core, and writes it to the zoo.
+``python -m mmlearn.collage_language`` trains it, in some minutes of one core, and writes it to the zoo.
 """
 
 import time
@@ -33,7 +33,7 @@ def train(steps: int = STEPS, seed: int = 0) -> tuple[Llama, Tokenizer, list[flo
     torch.manual_seed(seed)
     model = Llama(LlamaConfig(vocab_size=tokenizer.vocab_size, max_length=LONGEST + 32, width=WIDTH, depth=DEPTH,
                               num_heads=HEADS, mlp_width=3 * WIDTH, tied=True, **special))  # fmt: skip
-    nn.init.normal_(model.embedding.weight, std=0.1)
+    nn.init.normal_(model.embedding.weight, std=0.1, generator=torch.Generator().manual_seed(seed))
     torch.manual_seed(seed)
     optimizers, history = build_optimizers(model, "muon", learning_rate=RATE, weight_decay=0.01), []
     for step in range(steps):

@@ -1,6 +1,6 @@
 """The language model of the zoo that reads notes: its training runs, and the one that is kept was made by it."""
 
-from mmlearn.pretrained import collage_language
+from mmlearn import collage_language
 from mmlearn.pretrained.zoo import load_zoo
 
 
