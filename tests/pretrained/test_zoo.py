@@ -168,3 +168,10 @@ def test_an_installation_that_is_read_only_is_read(tmp_path, archives):
     (tmp_path / "file").touch()  # nobody can write in there, root included
     with pytest.raises(OSError, match=r"file/zoo cannot be written \(Not a directory\): weights are kept in a clone"):
         keep("own", nn.Linear(2, 2), RECORD, archives=tmp_path / "file")
+
+
+def test_the_clip_that_is_kept_reads_a_sentence_to_its_end():
+    clip, tokenizer, _ = load_zoo("clip-collages")
+    with torch.no_grad():
+        cow, dog = clip.encode_text(*tokenizer(["a watermelon above a cow", "a watermelon above a dog"]))
+    assert cow @ dog < 0.99
