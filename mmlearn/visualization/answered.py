@@ -133,18 +133,16 @@ def bought(
     ordered = sorted(points.items(), key=lambda point: point[1])
     for rank, (name, (parameters, share)) in enumerate(ordered):
         axis.plot(parameters, share, "o", markersize=8, color="#146edc")
-        # neighbours do not write over one another, and the last has room at its right
-        away, side, upright = ((10, 0), "left", "center") if rank == len(ordered) - 1 else (
-            ((0, -9), "center", "top") if rank % 2 else ((0, 8), "center", "bottom"))  # fmt: skip
-        axis.annotate(f"{name}: {share:.0%}", (parameters, share), xytext=away, textcoords="offset points", ha=side,
-                      va=upright, fontsize=9)  # fmt: skip
+        last = rank == len(ordered) - 1  # which has its room at the right, the others at the left
+        axis.annotate(f"{name}: {share:.0%}", (parameters, share), xytext=(10 if last else -10, 0),
+                      textcoords="offset points", ha="left" if last else "right", va="center", fontsize=9)  # fmt: skip
     for name, floor in floors.items():
         axis.axhline(floor, color=MUTED, linestyle="--", linewidth=1)
         axis.annotate(f" {name}", (0, floor), xycoords=("axes fraction", "data"), ha="left", va="bottom", fontsize=9,
                       color=MUTED)  # fmt: skip
     axis.set(xscale="log", xlabel="trained parameters", ylabel=label, ylim=(0, 1.15))
     spread = [parameters for parameters, _ in points.values()]
-    axis.set_xlim(min(spread) / 3, max(spread) * 6)
+    axis.set_xlim(min(spread) / 10, max(spread) * 6)
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axis.spines[["top", "right"]].set_visible(False)
     axis.set_title(title, fontsize=10.5)
