@@ -1,4 +1,4 @@
-"""What a language model wrote about pictures, below them; and what each trained parameter of a bridge buys."""
+"""What a language model wrote about pictures, below or over them; and what each trained parameter of a bridge buys."""
 
 from collections.abc import Mapping, Sequence
 
@@ -62,6 +62,65 @@ def answer_board(
     return figure
 
 
+def found_share(written: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> float:
+    """Of all true names the share that was written: what :func:`named_share` is as precision, this is as recall."""
+    return named_share(true, written)
+
+
+def lists_line(what: str, written: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> str:
+    """``what: 60% of the names it writes are there; it writes 45% of those that are there``, for titles."""
+    right, found = named_share(written, true), found_share(written, true)
+    return f"{what}: {right:.0%} of the names it writes are there; it writes {found:.0%} of those that are there"
+
+
+def fitting_words(
+    words: Sequence[Sequence[Sequence[str]]], true: Sequence[Sequence[str]], *, blank: str = "paper"
+) -> float:
+    """Of all words in grids (see :func:`words_over`) but ``blank``, the share that is part of a name of its picture."""
+    pairs = [(word, names) for grid, names in zip(words, true) for row in grid for word in row]
+    hits = [word in " ".join(names).split() for word, names in pairs if word not in ("", blank)]
+    return sum(hits) / max(len(hits), 1)
+
+
+@plt.rc_context(PLAIN)
+def words_over(
+    images: Sequence[Float[Tensor, "3 height width"]],
+    words: Sequence[Sequence[Sequence[str]]],
+    true: Sequence[Sequence[str]],
+    *,
+    title: str = "",
+    blank: str = "paper",
+    columns: int = 3,
+) -> Figure:
+    """Pictures, and over each a grid of words, where each belongs; an empty word is not drawn.
+
+    A word is green where it is part of one of the picture's ``true`` names, else red; ``blank``, which names nothing,
+    is grey. Raises ``ValueError`` where pictures, grids and names are not as many.
+    """
+    if not len(images) == len(words) == len(true):
+        raise ValueError(f"{len(images)} pictures, {len(words)} grids, names of {len(true)}: give one of each.")
+    rows = -(-len(images) // columns)
+    figure, axes = new_figure(rows, columns, 3.3, 3.3 + 0.4 / rows)
+    for axis in axes.flat[len(images) :]:
+        axis.axis("off")
+    for axis, image, grid, names in zip(axes.flat, images, words, true):
+        show_image(axis, image)
+        axis.images[0].set_alpha(0.55)
+        frame_image(axis, "#d0d7de", 1)
+        known = {part for name in names for part in name.split()}
+        for row, line in enumerate(grid):
+            for column, word in enumerate(line):
+                if word:
+                    ink = "#57606a" if word == blank else RIGHT if word in known else WRONG
+                    at = (column + 0.5) / len(line), 1 - (row + 0.5) / len(grid)
+                    axis.text(*at, word, transform=axis.transAxes, ha="center", va="center", fontsize=8.5,
+                              weight="bold", color=ink,
+                              bbox=dict(boxstyle="round,pad=0.12", facecolor="white", alpha=0.85,
+                                        linewidth=0))  # fmt: skip
+    figure.suptitle(title, fontsize=10.5)
+    return figure
+
+
 @plt.rc_context(PLAIN)
 def bought(
     points: Mapping[str, tuple[float, float]], floors: Mapping[str, float], *, label: str, title: str = ""
@@ -71,17 +130,19 @@ def bought(
     ``floors`` are dashed lines, with their names.
     """
     figure, ((axis,),) = new_figure(1, 1, 6.8, 3.5)
-    for rank, (name, (parameters, share)) in enumerate(sorted(points.items(), key=lambda point: point[1])):
+    ordered = sorted(points.items(), key=lambda point: point[1])
+    for rank, (name, (parameters, share)) in enumerate(ordered):
         axis.plot(parameters, share, "o", markersize=8, color="#146edc")
-        below = rank % 2 == 1  # neighbours do not write over one another
-        axis.annotate(f"{name}: {share:.0%}", (parameters, share), xytext=(0, -15 if below else 8),
-                      textcoords="offset points", ha="center", fontsize=9)  # fmt: skip
+        last = rank == len(ordered) - 1  # which has its room at the right, the others at the left
+        axis.annotate(f"{name}: {share:.0%}", (parameters, share), xytext=(10 if last else -10, 0),
+                      textcoords="offset points", ha="left" if last else "right", va="center", fontsize=9)  # fmt: skip
     for name, floor in floors.items():
         axis.axhline(floor, color=MUTED, linestyle="--", linewidth=1)
-        axis.annotate(name, (1, floor), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9,
+        axis.annotate(f" {name}", (0, floor), xycoords=("axes fraction", "data"), ha="left", va="bottom", fontsize=9,
                       color=MUTED)  # fmt: skip
     axis.set(xscale="log", xlabel="trained parameters", ylabel=label, ylim=(0, 1.15))
-    axis.margins(x=0.2)
+    spread = [parameters for parameters, _ in points.values()]
+    axis.set_xlim(min(spread) / 10, max(spread) * 6)
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axis.spines[["top", "right"]].set_visible(False)
     axis.set_title(title, fontsize=10.5)

@@ -23,7 +23,11 @@ from torch import Tensor
 from mmlearn.escaping import in_markdown, plain
 from mmlearn.visualization.answered import answer_board as answer_board  # which lessons ask for here
 from mmlearn.visualization.answered import bought as bought
+from mmlearn.visualization.answered import fitting_words as fitting_words
+from mmlearn.visualization.answered import found_share as found_share
+from mmlearn.visualization.answered import lists_line as lists_line
 from mmlearn.visualization.answered import named_share as named_share
+from mmlearn.visualization.answered import words_over as words_over
 from mmlearn.visualization.captions import INKS, WIDE, coloured_caption, in_lines
 from mmlearn.visualization.captions import caption_choices as caption_choices
 from mmlearn.visualization.captions import score_matrix as score_matrix

@@ -146,6 +146,9 @@ def test_a_matrix_of_scores_names_its_rows_and_columns():
 def test_names_that_were_written_are_right_or_wrong():
     written, true = [["cat", "red car", "cat"], ["dog"]], [["cat"], ["dog", "owl"]]
     assert draw.named_share(written, true) == pytest.approx(2 / 3)
+    assert draw.found_share([["cat", "dog"], ["dog"]], true) == pytest.approx(2 / 3)  # the owl is left out
+    line = draw.lists_line("yours", [["cat", "dog"], ["dog"]], true)
+    assert line == "yours: 67% of the names it writes are there; it writes 67% of those that are there"
     figure = draw.answer_board([torch.rand(3, 8, 8)] * 2, "what is there?", written, true, title="t", wide=8)
     below = [axis.artists[0].get_child().get_children() for axis in figure.axes[:2]]
     lines = [[area.get_text() for area in line.get_children()] for line in below[0][1:]]
@@ -155,7 +158,20 @@ def test_names_that_were_written_are_right_or_wrong():
     plt.close("all")
 
 
+def test_words_are_drawn_over_the_positions_that_they_belong_to():
+    grid = [["", "red"], ["dog", "paper"]]
+    figure = draw.words_over([torch.rand(3, 8, 8)], [grid], [["red car", "cat"]], title="t")
+    found = [(text.get_text(), text.get_position(), text.get_color()) for text in figure.axes[0].texts]
+    assert draw.fitting_words([grid], [["red car", "cat"]]) == 0.5
+    assert draw.fitting_words([[["", ""]]], [["cat"]]) == 0
+    assert found[:2] == [("red", (0.75, 0.75), draw.RIGHT), ("dog", (0.25, 0.25), draw.WRONG)]
+    assert found[2][2] not in (draw.RIGHT, draw.WRONG)
+    with pytest.raises(ValueError, match="2 pictures, 1 grids, names of 1"):
+        draw.words_over([torch.rand(3, 8, 8)] * 2, [grid], [["cat"]])
+    plt.close("all")
+
+
 def test_what_parameters_buy_has_its_floors():
     figure = draw.bought({"one": (100, 0.5), "two": (1000, 0.9)}, {"chance": 0.2}, label="right", title="t")
-    assert [text.get_text() for text in figure.axes[0].texts] == ["one: 50%", "two: 90%", "chance"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["one: 50%", "two: 90%", " chance"]
     plt.close("all")
