@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -18,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from mmlearn.data.batches import GeneratedBatches
 from mmlearn.data.feature_cache import cached_features
 from mmlearn.data.fields.sounds import pad_waveforms
-from mmlearn.data.mel import LogMel
+from mmlearn.data.mel import LogMel, spec_augment
 from mmlearn.data.packaged.archives import ARCHIVES
 from mmlearn.data.packaged.stamps import Stamps
 from mmlearn.data.speech_features import standardise
@@ -43,6 +44,7 @@ class SpokenCaption(NamedTuple):
     name: str  # of the stamp
     language: str
     waveform: Float[Tensor, "samples"] | None = None  # at mean 0 and variance 1, where it was asked for
+    labels: Int[Tensor, "s"] | None = None  # a token for each frame of the log-mel, where somebody gave them
 
 
 def spell(caption: str) -> str:
@@ -113,11 +115,14 @@ def one_after_the_other(
 ) -> tuple[SpokenCaption, list[tuple[int, int]]]:
     """Two recordings as one, with so many frames of silence between them, and the frames in which each of them sounds.
 
-    Silence is the quietest frame of the first.
+    Silence is the quietest frame of the first. Where both have labels, the pause has that of the space.
     """
     first, last = one.mel.shape[1], two.mel.shape[1]
     mel = torch.cat([one.mel, _quiet(one.mel).expand(-1, pause), two.mel], 1)
-    clip = SpokenCaption(mel, f"{one.text} {two.text}", f"{one.name} {two.name}", one.language)
+    labels = None
+    if one.labels is not None and two.labels is not None:
+        labels = torch.cat([one.labels, to_tokens(" ").expand(pause), two.labels])
+    clip = SpokenCaption(mel, f"{one.text} {two.text}", f"{one.name} {two.name}", one.language, labels=labels)
     return clip, [(0, first), (first + pause, first + pause + last)]
 
 
@@ -150,11 +155,31 @@ def padded_waveforms(clips: Sequence[SpokenCaption]) -> dict[str, Tensor]:
 def spelt_batch(clips: Sequence[SpokenCaption]) -> dict[str, Tensor]:
     """What is heard with the ``tokens`` (b, t) of the texts, 0 where ``mask`` is False.
 
-    It is heard as :func:`padded_waveforms` where clips have one, else as :func:`padded_mels`.
+    It is heard as :func:`padded_waveforms` where clips have one, else as :func:`padded_mels`. Where clips have
+    ``labels``, these come as well (b, s), -100 in padding.
     """
     tokens = pad_sequence([to_tokens(clip.text) for clip in clips], batch_first=True)
     heard = padded_mels(clips) if clips[0].waveform is None else padded_waveforms(clips)
-    return heard | {"tokens": tokens, "mask": tokens > 0}
+    batch = heard | {"tokens": tokens, "mask": tokens > 0}
+    labels = [clip.labels for clip in clips if clip.labels is not None]
+    if len(labels) == len(clips):
+        batch["labels"] = pad_sequence(labels, batch_first=True, padding_value=IGNORED)
+    return batch
+
+
+def varied_batch(batch: dict[str, Tensor], generator: torch.Generator, *, longest: int = 420) -> dict[str, Tensor]:
+    """A :func:`spelt_batch` of log-mels faster or slower, by 0.9 to 1.2 in length, with bands and moments hidden.
+
+    A few recordings are so heard in many ways. What is hidden becomes 0, by
+    :func:`~mmlearn.data.mel.spec_augment`; labels, where there are any, are stretched as the log-mels are.
+    """
+    factor = 0.9 + 0.3 * torch.rand((), generator=generator).item()
+    length = min(round(batch["mel"].shape[2] * factor), longest)
+    mel = F.interpolate(batch["mel"], length, mode="linear")
+    names = [name for name in ("mel_mask", "labels") if name in batch]
+    by_frame = {name: F.interpolate(batch[name][:, None].float(), length)[:, 0].to(batch[name].dtype) for name in names}
+    mel = spec_augment(mel, by_frame["mel_mask"], generator, band_width=8, span_width=20)
+    return batch | by_frame | {"mel": mel}
 
 
 def hidden_batch(

@@ -32,6 +32,7 @@ from mmlearn.visualization.captions import INKS, WIDE, coloured_caption, in_line
 from mmlearn.visualization.captions import caption_choices as caption_choices
 from mmlearn.visualization.captions import score_matrix as score_matrix
 from mmlearn.visualization.figures import MUTED, PLAIN, RIGHT, WRONG, frame_image, new_figure, show_image
+from mmlearn.visualization.lesson_sounds import aligned_over_sound as aligned_over_sound
 from mmlearn.visualization.lesson_sounds import ctc_lattice as ctc_lattice
 from mmlearn.visualization.lesson_sounds import written_over_sound as written_over_sound
 
@@ -266,7 +267,7 @@ def seeds_as_dots(
                       label=None if row else "chance")  # fmt: skip
     axis.set_yticks(range(len(results)), [textwrap.fill(name, 34) for name in results], fontsize=10)
     axis.invert_yaxis()
-    axis.set(xlabel=label, xlim=(0, 1))
+    axis.set(xlabel=label, xlim=(0, max(1.0, *(float(np.mean(value)) for value in results.values()), 0)))
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axis.spines[["top", "right"]].set_visible(False)
     if axis.get_legend_handles_labels()[1]:

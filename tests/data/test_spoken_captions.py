@@ -26,6 +26,7 @@ from mmlearn.data.spoken_captions import (
     spoken_captions,
     to_letters,
     to_tokens,
+    varied_batch,
 )
 from mmlearn.models.speech.hubert import HuBERTConfig
 from mmlearn.models.speech.listener import HuBERTListener
@@ -194,3 +195,22 @@ def test_two_recordings_one_after_the_other_and_one_of_them_silenced():
     assert (mel[:, :5] == mel[:, :1]).all()
     assert mel[:, 0].mean() == clip.mel.mean(0).min()
     assert torch.equal(clip.mel[:, :5], one.mel)  # the clip is as it was
+
+
+def test_labels_are_joined_and_stretched_with_their_recordings():
+    one, two = (
+        SpokenCaption(torch.randn(40, frames), text, text, "es", labels=to_tokens(text).repeat_interleave(10))
+        for frames, text in ((20, "un"), (30, "uno"))
+    )
+    clip, _ = one_after_the_other(one, two, pause=5)
+    assert to_letters(clip.labels) == "u" * 10 + "n" * 10 + " " * 5 + "u" * 10 + "n" * 10 + "o" * 10
+    batch = spelt_batch([one, two])
+    assert (batch["labels"][0, 20:] == -100).all()
+    varied = varied_batch(batch, seeded())
+    frames = varied["mel"].shape[2]
+    assert 27 <= frames <= 36
+    assert varied["mel_mask"].dtype == torch.bool
+    assert varied["mel_mask"].shape == varied["labels"].shape == (2, frames)
+    assert to_letters(varied["labels"][1].unique_consecutive()) == "uno"
+    assert torch.equal(varied["labels"][0] == -100, ~varied["mel_mask"][0])
+    assert "labels" not in spelt_batch([one, two._replace(labels=None)])

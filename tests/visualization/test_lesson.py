@@ -5,7 +5,7 @@ import pytest
 import torch
 from testing_tools import refused
 
-from mmlearn.visualization import captions
+from mmlearn.visualization import captions, lesson_sounds
 from mmlearn.visualization import lesson as draw
 
 
@@ -99,9 +99,11 @@ def test_small_tables_escape_and_align():
 
 def test_letters_are_written_over_their_sound():
     mels, spans = [torch.rand(40, 100)] * 2, [[(0, 60, "un si")], []]
-    figure = draw.written_over_sound(mels, [[(6, "u"), (9, "m"), (12, " ")], []], spans, titles=["a", "b"])
-    shown = {text.get_text(): text.get_color() for text in figure.axes[0].texts}
-    assert shown == {"un si": "white", "u": draw.RIGHT, "m": draw.WRONG, "␣": draw.RIGHT}
+    written = [[(6, "u"), (9, "m"), (12, " "), (15, "s"), (18, " ")], []]
+    figure = draw.written_over_sound(mels, written, spans, titles=["a", "b"])
+    shown = [(text.get_text(), text.get_color()) for text in figure.axes[0].texts]
+    right = [("␣", draw.RIGHT), ("s", draw.RIGHT), ("␣", draw.WRONG)]  # nothing is said after the last letter
+    assert shown == [("un si", "white"), ("u", draw.RIGHT), ("m", draw.WRONG), *right]
     assert len(figure.axes[0].patches) == 1
     figure.savefig("/dev/null", format="png")
     (axis,) = draw.written_over_sound(mels[:1], [[(6, "u")]], check=False).axes
@@ -109,14 +111,30 @@ def test_letters_are_written_over_their_sound():
     plt.close("all")
 
 
-@pytest.mark.parametrize("frames", [4, 30])
-def test_a_lattice_has_a_row_for_each_place_and_the_moves_of_a_small_one(frames):
-    path = [0, 1] + [3] * (frames - 2)
-    figure = draw.ctc_lattice(torch.rand(frames, 5), "–ss–i"[:5], path, label="share", hop=0.03 if frames > 10 else 0)
+@pytest.mark.parametrize(
+    ("written", "said", "kept"),
+    [("ab", "ba", 1), ("una", "una", 3), ("xuna", "una", 3), ("abc", "xyz", 0), ("", "si", 0), ("si", "", 0)],
+)
+def test_letters_that_fit_are_those_of_the_fewest_edits(written, said, kept):
+    assert sum(lesson_sounds._belongs(written, said)) == kept
+
+
+def test_an_alignment_has_a_row_for_each_aligner_and_letters_at_their_peaks():
+    share = torch.eye(5)[:, [0, 2, 3]]
+    figure = draw.aligned_over_sound(torch.rand(40, 24), "a b", {"one": share, "two": share}, title="t")
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["one", "two"]
+    written = {text.get_text(): round(text.get_position()[0], 2) for text in figure.axes[0].texts}
+    assert written == {"a": 0.06, "␣": 0.12, "b": 0.15}
+    figure.savefig("/dev/null", format="png")
+    plt.close(figure)
+
+
+def test_a_lattice_has_a_row_for_each_state_and_its_moves():
+    figure = draw.ctc_lattice(torch.rand(4, 5), "–ss–i", [0, 1, 3, 3], label="share")
     axis = figure.axes[0]
     assert [label.get_text() for label in axis.get_yticklabels()] == [*"–ss–i"]
-    assert axis.lines[-1].get_ydata().tolist() == path
-    assert len(axis.texts) == (20 if frames == 4 else 0)
+    assert axis.lines[-1].get_ydata().tolist() == [0, 1, 3, 3]
+    assert len(axis.texts) == 20
     figure.savefig("/dev/null", format="png")
     plt.close(figure)
 
