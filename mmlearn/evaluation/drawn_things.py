@@ -19,7 +19,7 @@ class ThingJudge(nn.Module):
     Raises ``ValueError`` for a size that cannot be halved three times.
     """
 
-    def __init__(self, size: int = 48, width: int = 24):
+    def __init__(self, size: int = 32, width: int = 24):
         super().__init__()
         if size % 8:
             raise ValueError(f"Pictures are halved three times here; {size} pixels cannot be.")

@@ -14,7 +14,7 @@ from torch import Tensor
 from mmlearn.data.hashing import stream
 from mmlearn.data.packaged.emoji import KNOWN
 from mmlearn.data.synthetic.collages import Thing, draw, lay_out
-from mmlearn.data.synthetic.cutouts import COLOURS, DYED, PAPERS
+from mmlearn.data.synthetic.cutouts import COLOURS, DYED
 from mmlearn.suggestions import suggest
 
 HELD_OUT = {
@@ -22,7 +22,8 @@ HELD_OUT = {
     "telephone": "green",
 }  # fmt: skip
 SPLITS = ("train", "test", "held-out", "all")  # what is seen in training, twice; what is not; and both
-AREA = 0.5  # of the picture that a thing's square fills, about
+AREA = 0.6  # of the picture that a thing's square fills, about
+GROUNDS = 6  # papers
 CHUNK = 500  # pictures that are drawn at a time
 
 
@@ -53,7 +54,7 @@ def every_pair() -> list[tuple[str, str]]:
     return [(colour, noun) for colour in COLOURS for noun in DYED]
 
 
-def dyed_things(split: str, count: int, *, size: int = 48, seed: int = 0) -> DyedThings:
+def dyed_things(split: str, count: int, *, size: int = 32, seed: int = 0) -> DyedThings:
     """So many pictures of a split, ``size`` pixels a side. Raises ``ValueError`` for an unknown split."""
     if split not in SPLITS:
         raise ValueError(f"There is no split {split!r}; {suggest(split, SPLITS)}.")
@@ -63,6 +64,6 @@ def dyed_things(split: str, count: int, *, size: int = 48, seed: int = 0) -> Dye
         things = lay_out(rng, KNOWN, 1, 1, nouns=DYED, area=AREA)
         new = HELD_OUT[things[0].noun] == things[0].colour
         if split == "all" or new == (split == "held-out"):
-            chosen.append((things, int(rng.integers(PAPERS))))
+            chosen.append((things, int(rng.integers(GROUNDS))))
     images = [draw(chosen[start : start + CHUNK], size) for start in range(0, count, CHUNK)]
     return DyedThings(torch.cat(images), tuple(things[0] for things, _ in chosen))

@@ -24,9 +24,9 @@ def test_what_is_held_out_is_in_no_training_picture():
 
 def test_pictures_are_light_and_the_same_every_time():
     one, again, other = dyed_things("train", 20), dyed_things("train", 20), dyed_things("train", 20, seed=1)
-    assert one.images.shape == (20, 3, 48, 48)
+    assert one.images.shape == (20, 3, 32, 32)
     assert torch.equal(one.images, again.images)
     assert one.things != other.things
-    assert one.images.median() > 0.8
+    assert one.images.median() > 0.7
     assert one.captions[0] == f"a {COLOURS[one.colours[0]]} {DYED[one.nouns[0]]}"
     refused("There is no split 'tests'; did you mean 'test'", dyed_things, "tests", 1)
