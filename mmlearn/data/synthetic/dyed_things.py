@@ -1,0 +1,69 @@
+"""One dyed cut-out on soft paper, "a purple shirt": small pictures of which every colour and noun is known.
+
+There are seven nouns in six colours. One colour of each noun is held out: no picture of the split ``train`` shows it.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mmlearn.data.hashing import stream
+from mmlearn.data.packaged.emoji import KNOWN
+from mmlearn.data.synthetic.collages import Thing, draw, lay_out
+from mmlearn.data.synthetic.cutouts import COLOURS, DYED
+from mmlearn.suggestions import suggest
+
+HELD_OUT = {
+    "car": "blue", "balloon": "green", "book": "pink", "umbrella": "red", "dress": "yellow", "shirt": "purple",
+    "telephone": "green",
+}  # fmt: skip
+SPLITS = ("train", "test", "held-out", "all")  # what is seen in training, twice; what is not; and both
+AREA = 0.6  # of the picture that a thing's square fills, about
+GROUNDS = 6  # papers
+CHUNK = 500  # pictures that are drawn at a time
+
+
+class DyedThings(NamedTuple):
+    """Pictures of one thing each."""
+
+    images: Float[Tensor, "n 3 size size"]  # from 0 to 1
+    things: tuple[Thing, ...]
+
+    @property
+    def captions(self) -> list[str]:
+        """ "a purple shirt", of each."""
+        return [f"a {thing.name}" for thing in self.things]
+
+    @property
+    def colours(self) -> Int[Tensor, "n"]:
+        """The number of each thing's colour in ``COLOURS``."""
+        return torch.tensor([COLOURS.index(str(thing.colour)) for thing in self.things])
+
+    @property
+    def nouns(self) -> Int[Tensor, "n"]:
+        """The number of each thing's noun in ``DYED``."""
+        return torch.tensor([DYED.index(thing.noun) for thing in self.things])
+
+
+def every_pair() -> list[tuple[str, str]]:
+    """All (colour, noun), colour by colour."""
+    return [(colour, noun) for colour in COLOURS for noun in DYED]
+
+
+def dyed_things(split: str, count: int, *, size: int = 32, seed: int = 0) -> DyedThings:
+    """So many pictures of a split, ``size`` pixels a side. Raises ``ValueError`` for an unknown split."""
+    if split not in SPLITS:
+        raise ValueError(f"There is no split {split!r}; {suggest(split, SPLITS)}.")
+    rng = np.random.default_rng([int(stream("dyed things", split)), seed])
+    chosen: list[tuple[Sequence[Thing], int]] = []
+    while len(chosen) < count:
+        things = lay_out(rng, KNOWN, 1, 1, nouns=DYED, area=AREA)
+        new = HELD_OUT[things[0].noun] == things[0].colour
+        if split == "all" or new == (split == "held-out"):
+            chosen.append((things, int(rng.integers(GROUNDS))))
+    images = [draw(chosen[start : start + CHUNK], size) for start in range(0, count, CHUNK)]
+    return DyedThings(torch.cat(images), tuple(things[0] for things, _ in chosen))
