@@ -118,6 +118,7 @@ def caption_choices(
             table.text(-0.05, at, name, ha="right", va="center", fontsize=8.5)
             table.text(1.05, at, f"{share:.0%}", va="center", fontsize=8.5, color=colour, weight="bold")
         table.plot([0.5, 0.5], [first - 0.5, first + len(shares) - 0.5], color="#24292f", linestyle="--", linewidth=0.9)
+        table.text(0.5, first + len(shares) - 0.45, "50%", ha="center", va="top", fontsize=7, color=MUTED)
     figure.suptitle(title, fontsize=10.5)
     return figure
 
