@@ -30,13 +30,15 @@ class ThingJudge(nn.Module):
         self.colour, self.noun = nn.Linear(64, len(COLOURS)), nn.Linear(64, len(DYED))
 
     def forward(self, image: Float[Tensor, "b 3 size size"]) -> tuple[Float[Tensor, "b 6"], Float[Tensor, "b 7"]]:
+        """Scores of the six colours and of the seven things."""
         x = self.layers(image)  # (b, 64)
         return self.colour(x), self.noun(x)
 
-    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+    def loss(self, batch: dict[str, Tensor], generator: torch.Generator | None = None) -> dict[str, Float[Tensor, ""]]:
         """The cross-entropy of ``colour`` and of ``noun`` (b,) in ``image``, under a little noise while it learns."""
         image = batch["image"]
-        scores = self(image + 0.05 * torch.randn_like(image) if self.training else image)
+        noise = torch.randn(image.shape, generator=generator, dtype=image.dtype).to(image.device)
+        scores = self(image + 0.05 * noise if self.training else image)
         return {name: F.cross_entropy(part, batch[name]) for name, part in zip(("colour", "noun"), scores)}
 
 
