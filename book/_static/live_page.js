@@ -135,7 +135,8 @@ class LivePage {
       if (!event) return;
       const share = this.clip.shares(this.seen, this.phrases[k].vector);
       const p = cell(event.clientY, box.top, box.height) * ACROSS + cell(event.clientX, box.left, box.width);
-      chip.style.setProperty("--share", `${(100 * Math.max(share[p], 0)) / Math.max(...share, 1e-9)}%`);
+      const percent = Math.round((100 * Math.max(share[p], 0)) / Math.max(...share, 1e-9));
+      chip.style.setProperty("--share", `${percent}%`);
     });
   }
 }
