@@ -100,11 +100,11 @@ def _texts(texts: list[Tensor], blank: int, device: torch.device) -> Texts:
 
 
 def ctc_best_path(log_probs: Float[Tensor, "s v"], tokens: Int[Tensor, "t"], blank: int = 0) -> Int[Tensor, "s"]:
-    r"""Of all paths that read a text the likeliest: for each frame its place in :math:`l'`, the text between blanks.
+    r"""Of all paths that read a text the likeliest: for each frame its position in :math:`l'`, the text between blanks.
 
-    Place 2 k + 1 is token k, and even places are blanks. It is the forward algorithm with the largest way in place of
-    the sum of all (Viterbi), and then back from its end. Raises ``ValueError`` where no path reads the text. Source:
-    Graves et al. 2006, section 4.1; Viterbi 1967 for the maximum.
+    Position 2 k + 1 is token k, and even positions are blanks. It is the forward algorithm with the maximum over paths
+    in place of their sum (Viterbi), and then back from its end. Raises ``ValueError`` where no path reads the text.
+    Source: Graves et al. 2006, section 4.1; Viterbi 1967 for the maximum.
     """
     symbols = torch.full((2 * len(tokens) + 1,), blank, device=tokens.device)
     symbols[1::2] = tokens
@@ -115,15 +115,15 @@ def ctc_best_path(log_probs: Float[Tensor, "s v"], tokens: Int[Tensor, "t"], bla
     for frame in log_probs:
         before = F.pad(best, (2, 0), value=-torch.inf)
         two_on = before[:-2].masked_fill(~may_skip, -torch.inf)
-        ways = torch.stack([best, before[1:-1], two_on])  # (3, places): stay, one on, two on
+        ways = torch.stack([best, before[1:-1], two_on])  # (3, states): stay, one on, two on
         came.append(ways.argmax(0))
         best = ways.amax(0) + frame[symbols]
     last = len(symbols) - 1
-    place = last if last == 0 or best[last] >= best[last - 1] else last - 1
-    if best[place] == -torch.inf:
+    state = last if last == 0 or best[last] >= best[last - 1] else last - 1
+    if best[state] == -torch.inf:
         raise ValueError(f"{len(log_probs)} frames are too few for a text of {len(tokens)} tokens.")
     path = []
     for step in reversed(came):
-        path.append(place)
-        place -= int(step[place])
+        path.append(state)
+        state -= int(step[state])
     return torch.tensor(path[::-1], device=tokens.device)

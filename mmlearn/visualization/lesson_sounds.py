@@ -142,22 +142,22 @@ def ctc_lattice(
 
     The moves that a path may make are thin lines; the values are written into the cells.
     """
-    frames, places = values.shape
-    figure, ((axis,),) = new_figure(1, 1, 6.4, 0.9 + 0.44 * places)
+    frames, states = values.shape
+    figure, ((axis,),) = new_figure(1, 1, 6.4, 0.9 + 0.44 * states)
     shown = axis.imshow(values.T, aspect="auto", cmap="Blues", vmin=0)
     figure.colorbar(shown, ax=axis, label=label, pad=0.02, format=PercentFormatter(1, decimals=0))
     for frame in range(frames - 1):
-        for place in range(places):
-            skips = symbols[place : place + 3 : 2]
+        for state in range(states):
+            skips = symbols[state : state + 3 : 2]
             most = 2 if len(skips) == 2 and "–" not in skips and skips[0] != skips[1] else 1
-            for step in range(min(most, places - 1 - place) + 1):
-                axis.plot([frame, frame + 1], [place, place + step], color=MUTED, linewidth=0.6, alpha=0.5)
-    for frame, place in np.ndindex(frames, places):
-        edge = PATH if path[frame] == place else "none"
+            for step in range(min(most, states - 1 - state) + 1):
+                axis.plot([frame, frame + 1], [state, state + step], color=MUTED, linewidth=0.6, alpha=0.5)
+    for frame, state in np.ndindex(frames, states):
+        edge = PATH if path[frame] == state else "none"
         box = dict(boxstyle="round,pad=0.3", facecolor="white", edgecolor=edge, linewidth=2, alpha=0.92)
-        axis.text(frame, place, f"{values[frame, place]:.1%}", ha="center", va="center", fontsize=9, bbox=box)
+        axis.text(frame, state, f"{values[frame, state]:.1%}", ha="center", va="center", fontsize=9, bbox=box)
     axis.plot(range(frames), path, color=PATH, linewidth=2, label="likeliest path")
-    axis.set_yticks(range(places), [symbol.replace(" ", "␣") for symbol in symbols], fontsize=10)
+    axis.set_yticks(range(states), [symbol.replace(" ", "␣") for symbol in symbols], fontsize=10)
     axis.set_xticks(range(frames), [str(frame + 1) for frame in range(frames)])
     axis.set(xlim=(-0.5, frames - 0.5), xlabel="patch", ylabel="the text between blanks (–)")
     axis.set_title(title, fontsize=10.5)
