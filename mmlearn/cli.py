@@ -152,7 +152,7 @@ def generate(
     prompt: Annotated[str | None, typer.Option(help="What the text begins with, or is made of.")] = None,
     image: Annotated[list[Path] | None, typer.Option(help="What the text is about; one or several.")] = None,
     picture: Annotated[list[Path] | None, typer.Option(hidden=True)] = None,  # as --image was called before
-    sound: Annotated[list[Path] | None, typer.Option(help="What is heard; may be given again.")] = None,
+    sound: Annotated[list[Path] | None, typer.Option(help="What is heard; one or several.")] = None,
     language: Annotated[str | None, typer.Option(help="That is spoken, such as fr; found if not given.")] = None,
     task: Annotated[str | None, typer.Option(help="transcribe, or translate into English.")] = None,
     times: Annotated[bool, typer.Option("--times", help="Write when each phrase is spoken.")] = False,
@@ -370,7 +370,7 @@ def _as_typed(text: str, words: list[str]) -> str:
 
 def _meant(words: list[str], text: str) -> str:
     """Of ``mmlearn data emojy``, and of a setting that is typed as an option, what was probably meant."""
-    if words[:1] == ["train"] and (option := re.match(r"No such option: --([\w-]+)", text)):
+    if words[:1] == ["train"] and (option := re.fullmatch(r"No such option: --([\w-]+)\.?", text)):
         return f" A setting of the system is typed --set {option[1].replace('-', '_')}=VALUE."
     if words[:1] != ["data"] or not words[1:]:
         return ""

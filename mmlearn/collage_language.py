@@ -57,8 +57,9 @@ def train(steps: int = STEPS, seed: int = 0) -> tuple[Llama, Tokenizer, list[flo
 def main() -> None:
     """Train and keep it."""
     from mmlearn.chapters import machine
-    from mmlearn.pretrained.zoo import keep
+    from mmlearn.pretrained.zoo import check_writable, keep
 
+    check_writable()
     started = time.perf_counter()
     model, tokenizer, history = train()
     record = dict(steps=STEPS, seed=0, lesson="22a", data="notes about collages, in words", licence="Apache-2.0")

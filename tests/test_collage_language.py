@@ -1,4 +1,4 @@
-"""The language model of the zoo that reads notes: its training runs, and the one that is kept was made by it."""
+"""The language model of the zoo that reads notes: its training runs, and the one that is kept has its settings."""
 
 from mmlearn import collage_language
 from mmlearn.pretrained.zoo import load_zoo

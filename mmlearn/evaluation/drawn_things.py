@@ -37,8 +37,10 @@ class ThingJudge(nn.Module):
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator | None = None) -> dict[str, Float[Tensor, ""]]:
         """The cross-entropy of ``colour`` and of ``noun`` (b,) in ``image``, under a little noise while it learns."""
         image = batch["image"]
-        noise = torch.randn(image.shape, generator=generator, dtype=image.dtype).to(image.device)
-        scores = self(image + 0.05 * noise if self.training else image)
+        if self.training:
+            noise = torch.randn(image.shape, generator=generator, dtype=image.dtype)
+            image = image + 0.05 * noise.to(image.device)
+        scores = self(image)
         return {name: F.cross_entropy(part, batch[name]) for name, part in zip(("colour", "noun"), scores)}
 
 

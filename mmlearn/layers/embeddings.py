@@ -97,7 +97,8 @@ class ImageEmbedding(nn.Module):
 
     def forward(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b n d"]:
         size = self.patch_size
-        rows, columns = check_image(image := self.whole(image), size, self.channels)
+        rows, columns = self.grid_of(image)
+        image = self.whole(image)
         if self.convolutions:
             features = self.patches(image[:, :, : rows * size, : columns * size])  # (b, d, row, column)
             x = rearrange(features, "b d row column -> b (row column) d")
@@ -109,10 +110,17 @@ class ImageEmbedding(nn.Module):
 
     def whole(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b c rows columns"]:
         """Resized to the nearest whole number of patches, 63 pixels to 64; those of ``image_size`` stay as they are."""
-        check_image(image, self.patch_size, self.channels)
-        sides = [max(1, round(side / self.patch_size)) * self.patch_size for side in image.shape[2:]]
-        fits = list(image.shape[2:]) in (sides, list(self.image_size))
-        return image if fits else F.interpolate(image, sides, mode="bilinear", antialias=True)
+        sides = tuple(count * self.patch_size for count in self.grid_of(image))
+        if tuple(image.shape[2:]) in (sides, self.image_size):
+            return image
+        return F.interpolate(image, sides, mode="bilinear", antialias=True)
+
+    def grid_of(self, image: Float[Tensor, "b c height width"]) -> tuple[int, int]:
+        """How many rows and columns of patches are read of such a picture. Errors of :func:`check_image`."""
+        grid, (height, width) = check_image(image, self.patch_size, self.channels), image.shape[2:]
+        if (height, width) == self.image_size:
+            return grid
+        return max(1, round(height / self.patch_size)), max(1, round(width / self.patch_size))
 
     def _positions(self, grid: tuple[int, int]) -> Float[Tensor, "n d"]:
         if grid == self.grid:

@@ -7,6 +7,7 @@ from typing import Any
 from mmlearn.data import fetch, load
 from mmlearn.data.batches import spread
 from mmlearn.data.catalogue import data_sets, given_options, held_out, is_endless
+from mmlearn.data.readers.files import EmptySplit
 from mmlearn.evaluation.measures import Rows
 from mmlearn.recipes.recipe import Objective
 from mmlearn.training.runs import Run
@@ -58,11 +59,11 @@ def _held_out(data: str, options: dict[str, Any]) -> Any:
     first, found = held_out(data), 0
     if str(data) in data_sets():
         return load(data, first, **options)
-    wrong: ValueError | None = None
+    wrong: EmptySplit | None = None
     for part in dict.fromkeys((first, "val", "train")):
         try:
             samples: Any = load(data, part, **options)
-        except ValueError as error:  # such as of a split without pictures
+        except EmptySplit as error:
             wrong = wrong or error
             continue
         found += len(samples)
@@ -75,7 +76,7 @@ def _held_out(data: str, options: dict[str, Any]) -> Any:
         warnings.warn(f"{first} of {data} has no two samples: this is of --split {part}{learned}", stacklevel=2)
     elif len(samples) < FEW:
         few = f"{first} of {data} has only {len(samples)} samples, so each weighs much"
-        warnings.warn(f"{few}; --split train has more, but it may have learned from them", stacklevel=2)
+        warnings.warn(few, stacklevel=2)
     return samples
 
 

@@ -200,6 +200,7 @@ def new_run(
         decided = [*options, *settings, *parts, *(["preset"] if preset != "tiny" else [])]
         _check_start(start, name, decided)
         config = start.system.config
+    asked = config
     seen = {item: _samples_of(item, recipe, tasks, data) for item in items}
     for item in items:
         item.check_sample(fetch(seen[item], [0])[0], name)
@@ -212,8 +213,8 @@ def new_run(
         else:
             fields[item] = known or read_as_parts_do(items[item], parts.values()).fitted(seen[item], config, seed)
         config = resize(config, fields[item].sizes())
-    for key, value in settings.items():
-        if json.dumps(found := setting(config, key)) != json.dumps(value):  # where tuples are lists
+    for key in settings:
+        if (found := setting(config, key)) != setting(asked, key):
             raise ValueError(f"{key} is {found} with this data, and cannot be set: leave it out.")
     torch.manual_seed(seed)
     system = recipe.make(config)

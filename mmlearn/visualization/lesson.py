@@ -8,6 +8,7 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -231,7 +232,7 @@ def progress(
     figure, ((axis,),) = new_figure(1, 1, 6.4, 3.0)
     for name, values in lines.items():
         axis.plot(every * np.arange(1, len(values) + 1), values, marker="o", markersize=3.5, label=name)
-    for style, (name, floor) in zip(("--", ":", "-."), (floors or {}).items()):
+    for style, (name, floor) in zip(cycle(("--", ":", "-.")), (floors or {}).items()):
         axis.axhline(floor, color=MUTED, linestyle=style, linewidth=1, label=name)
     axis.set(xlabel="step", ylabel="test pictures", ylim=(0, 1.03))
     axis.set_title(title, fontsize=10.5)

@@ -4,6 +4,8 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "book"))  # as conf.py has it
 
@@ -32,5 +34,7 @@ def test_pages_keep_what_they_ask_for_and_notebooks_their_cells(tmp_path):
 
 def test_the_book_that_is_built_is_small():
     built = ROOT / "book" / "_build" / "html"
+    if not built.is_dir():
+        pytest.skip("no book is built")
     sizes = {path: path.stat().st_size for path in built.rglob("*") if path.is_file()}
     assert sum(sizes.values()) <= 60e6, sorted(sizes, key=sizes.get)[-5:]

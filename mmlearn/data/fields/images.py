@@ -1,7 +1,7 @@
 """Fields that are seen: pictures, regions that a detector found in them, and videos."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -25,6 +25,19 @@ from mmlearn.objectives.clusters import cluster, nearest
 
 HALF = (0.5, 0.5, 0.5)
 IMAGES, PATCHES = 500, 10_000  # of which a codebook is made, at most
+
+
+def _takes_channels(values: Mapping[str, Any]) -> bool:
+    """Whether a configuration has ``channels``, and one number is each of its ``channels`` and ``patch_size``.
+
+    Those of a tower for sounds are two, and all of one name are resized together.
+    """
+    found: list[tuple[str, Any]] = []
+    parts = [values]
+    for part in parts:
+        parts += [value for value in part.values() if isinstance(value, Mapping)]
+        found += [(name, value) for name, value in part.items() if name in ("channels", "patch_size")]
+    return "channels" in dict(found) and all(isinstance(value, int) for _, value in found)
 
 
 @dataclass(frozen=True)
@@ -67,7 +80,7 @@ class Image(Field):
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
         side = int(data[0].image.shape[-1])
         if self.frozen_grid:
-            if size(config, "channels") is None:
+            if not _takes_channels(config.to_dict()):
                 raise ValueError(
                     "Frozen features have 96 channels, and this system reads pixels alone: leave them out, or take a "
                     "system with a tower of patches, such as clip, filip, albef, git or vilt."

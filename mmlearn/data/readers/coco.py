@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmlearn.data.boxes import Box, BoxedImageText
 from mmlearn.data.readers.captions import column, parsed
-from mmlearn.data.readers.files import Files, Part, inside
+from mmlearn.data.readers.files import EmptySplit, Files, Part, inside
 from mmlearn.data.readers.images import ImageText, read_image
 from mmlearn.suggestions import suggest
 
@@ -103,7 +103,7 @@ class CocoCaptions(Files):
         self.samples = [sample for sample in self.samples if wanted(self.ids[sample[0]])]
         self.numbers = [number for number, _, _ in self.samples]
         if not self.samples:
-            raise ValueError(f"{self.images} has too few pictures to have some for each split.")
+            raise EmptySplit(f"{self.images} has too few pictures to have some for each split.")
 
     def told(self) -> list[Any]:
         return [*self.samples, self.instances]
@@ -143,7 +143,7 @@ class CocoFolder(CocoCaptions):
         here = {path: name for path, name in names.items() if name.rstrip(DIGITS) == split}
         if not here:
             splits = sorted({name.rstrip(DIGITS) for name in names.values()})
-            raise ValueError(f"{folder} has no captions of {split!r}; {suggest(split, splits)}.")
+            raise EmptySplit(f"{folder} has no captions of {split!r}; {suggest(split, splits)}.")
         found = [
             (path, images)
             for path, name in here.items()

@@ -45,13 +45,17 @@ class Part(NamedTuple):
     name: str = ""
 
 
+class EmptySplit(ValueError):
+    """A folder has nothing in this split, and may have something in another."""
+
+
 class Files(Dataset):
     """Files of which some cannot be read, which ends a run, or with ``skip_bad`` is noted.
 
     ``skipped`` lists what was left out at the start, and ``bad`` what turned out to be broken later: there another
     sample is taken, the same one whenever and by whichever process it is asked for. ``notes`` have a line for each
-    sound that is converted, cut, silent or clipped, and each picture that is not square, as far as this process has
-    read them.
+    sound that is converted, cut, silent or clipped, and of a folder with captions each picture that is not square, as
+    far as this process has read them.
 
     So that a run can go on with the very same samples, ``kept()`` says what it must know for that, which is given as
     ``as_before``; ``told()`` is what the data say, in their order, and ``parts()`` are the files they lie in.

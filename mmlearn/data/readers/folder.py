@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmlearn.data.readers.captions import SPLITS, caption_lines, checked, column, split_of
-from mmlearn.data.readers.files import Files, Part, inside, with_advice
+from mmlearn.data.readers.files import EmptySplit, Files, Part, inside, with_advice
 from mmlearn.data.readers.images import ImageText, read_image
 from mmlearn.data.readers.sound import SoundSample, probe_sound, read_sound
 from mmlearn.suggestions import suggest
@@ -59,7 +59,7 @@ class Folder(Files):
                 self._look_at(image, sound)
         self.samples = [entry for entry in entries if entry[1:3] not in bad]
         if not self.samples:
-            raise ValueError(
+            raise EmptySplit(
                 f"{folder} has no {split} {self.holds or 'pictures'}{' that can be read' if self.skipped else ''}."
             )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmlearn.data.readers.captions import SPLITS, checked, parsed, split_of
-from mmlearn.data.readers.files import Files, Part, inside
+from mmlearn.data.readers.files import EmptySplit, Files, Part, inside
 from mmlearn.data.readers.images import SUFFIXES, ImageText, read_image
 from mmlearn.suggestions import suggest
 
@@ -135,7 +135,7 @@ class ShardFolder(Shards):
         if any(name.startswith(SPLITS[:3]) for name in shards):
             shards = {name: path for name, path in shards.items() if split == "all" or name.startswith(split)}
             if not shards:
-                raise ValueError(f"{folder} has no shards of {split}, such as {split}-0001.tar.")
+                raise EmptySplit(f"{folder} has no shards of {split}, such as {split}-0001.tar.")
         else:
             self.split = split
         super().__init__(list(shards.values()), **options)
@@ -155,7 +155,9 @@ def expanded(pattern: str | Path | list[str]) -> list[str]:
         ) from error
     items = pattern if isinstance(pattern, list) else [str(pattern)]
     for item in items:
-        wide = any(abs(float(last) - float(first)) >= MOST_SHARDS for first, last in RANGE.findall(item))
+        wide = any(
+            max(map(len, ends)) > 9 or abs(int(ends[1]) - int(ends[0])) >= MOST_SHARDS for ends in RANGE.findall(item)
+        )
         if wide or 2 ** item.count("{") > MOST_SHARDS or any(islice(braceexpand(item), MOST_SHARDS, None)):
             raise ValueError(f"{item} names more than {MOST_SHARDS:,} shards: put more into each.")
     return [url for item in items for url in expand_urls(item)]

@@ -27,7 +27,7 @@ Turn = tuple[str, str]  # a question and its answer
 
 
 def names_in_order(things: Sequence[Any]) -> list[str]:
-    """Each name once, in reading order: by the upper edge of the first thing that is called so."""
+    """Each name once, from top to bottom: by the upper edge of the first thing that is called so."""
     ordered = sorted(things, key=lambda thing: thing.centre[1] - thing.side / 2)
     return list(dict.fromkeys(thing.name for thing in ordered))
 
@@ -54,7 +54,7 @@ def notes(names: Sequence[str], rng: np.random.Generator) -> tuple[str, list[str
 def questions(names: Sequence[str], rng: np.random.Generator, most: int = 5) -> list[Turn]:
     """So many questions with their answers, each about another noun, so that none gives away the next answer.
 
-    They ask for the colour of a dyed thing, where there is one left, or whether a thing is there: as many yes as no.
+    They ask for the colour of a dyed thing, where there is one left, or whether a thing is there (half of them are).
     """
     nouns = [name.split()[-1] for name in names]
     dyed = [name.split() for name, noun in zip(names, nouns) if noun in DYED and nouns.count(noun) == 1]

@@ -20,7 +20,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, Transformer, patchify, select_tokens, small_linear
-from mmlearn.layers.embeddings import check_image
 from mmlearn.layers.positions import sinusoidal_grid
 from mmlearn.objectives import hidden_patches, masked_pixels, normalised_patches, restore_order
 from mmlearn.objectives.masked_image import visible_count
@@ -115,6 +114,7 @@ class MAE(nn.Module):
 
     def target(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p pixels"]:
         """The pixels of each patch, normalised if the configuration says so."""
+        image = self.image_encoder.embedding.whole(image)  # as the encoder reads it
         patches = rearrange(patchify(image, self.config.image.patch_size), "b p (c pixel) -> b p (pixel c)", c=3)
         return normalised_patches(patches) if self.config.normalise_pixels else patches
 
@@ -129,7 +129,7 @@ class MAE(nn.Module):
             raise ValueError("This MAE has no decoder to paint with: set decoder_depth in its configuration.")
         if not len(image):
             raise ValueError("A batch holds at least one picture.")
-        if check_image(image, self.config.image.patch_size) != self.image_encoder.embedding.grid:
+        if self.image_encoder.embedding.grid_of(image) != self.image_encoder.embedding.grid:
             raise ValueError(
                 f"This MAE paints {self.config.image.image_size} pixels a side, not {tuple(image.shape[2:])}."
             )

@@ -8,7 +8,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmlearn.layers import ImageEmbedding
-from mmlearn.layers.embeddings import check_image
 
 
 class MaskedImageEmbedding(ImageEmbedding):
@@ -31,5 +30,5 @@ class MaskedImageEmbedding(ImageEmbedding):
         if masked_patches.shape != (len(x), x.shape[1] - 1) or masked_patches.dtype != torch.bool:
             wanted, got = (len(x), x.shape[1] - 1), f"{masked_patches.dtype} {tuple(masked_patches.shape)}"
             raise ValueError(f"masked_patches is boolean {wanted} for these pictures, got {got}.")
-        hidden = self.mask_token + self._positions(check_image(self.whole(image), self.patch_size))[1:]
+        hidden = self.mask_token + self._positions(self.grid_of(image))[1:]
         return torch.cat([x[:, :1], torch.where(masked_patches[..., None], hidden.to(x), x[:, 1:])], 1)
