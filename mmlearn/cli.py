@@ -370,7 +370,11 @@ def _as_typed(text: str, words: list[str]) -> str:
 
 def _meant(words: list[str], text: str) -> str:
     """Of ``mmlearn data emojy``, and of a setting that is typed as an option, what was probably meant."""
-    if words[:1] == ["train"] and (option := re.fullmatch(r"No such option: --([\w-]+)\.?", text)):
+    if (
+        words[:1] == ["train"]
+        and "Did you mean" not in text
+        and (option := re.match(r"No such option: --([\w-]+)", text))
+    ):
         return f" A setting of the system is typed --set {option[1].replace('-', '_')}=VALUE."
     if words[:1] != ["data"] or not words[1:]:
         return ""

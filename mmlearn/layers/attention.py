@@ -1,6 +1,4 @@
-"""Attention: the function, written out, and the module from which every transformer here is built.
-
-The module computes the same by PyTorch's kernel, or by the function's weights where somebody records them.
+"""Attention: the function, written out, and the module of every transformer here, which calls PyTorch's kernel.
 
 Masks are boolean, and ``True`` means *real, may be attended*. Source: Vaswani et al. 2017, "Attention Is All You Need",
 sections 3.2.1 and 3.2.2.

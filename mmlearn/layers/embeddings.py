@@ -111,16 +111,14 @@ class ImageEmbedding(nn.Module):
     def whole(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b c rows columns"]:
         """Resized to the nearest whole number of patches, 63 pixels to 64; those of ``image_size`` stay as they are."""
         sides = tuple(count * self.patch_size for count in self.grid_of(image))
-        if tuple(image.shape[2:]) in (sides, self.image_size):
-            return image
-        return F.interpolate(image, sides, mode="bilinear", antialias=True)
+        fits = tuple(image.shape[2:]) in (sides, self.image_size)
+        return image if fits else F.interpolate(image, sides, mode="bilinear", antialias=True)
 
     def grid_of(self, image: Float[Tensor, "b c height width"]) -> tuple[int, int]:
-        """How many rows and columns of patches are read of such a picture. Errors of :func:`check_image`."""
+        """Rows and columns of patches that are read of such a picture. Errors of :func:`check_image`."""
         grid, (height, width) = check_image(image, self.patch_size, self.channels), image.shape[2:]
-        if (height, width) == self.image_size:
-            return grid
-        return max(1, round(height / self.patch_size)), max(1, round(width / self.patch_size))
+        nearest = max(1, round(height / self.patch_size)), max(1, round(width / self.patch_size))
+        return grid if (height, width) == self.image_size else nearest
 
     def _positions(self, grid: tuple[int, int]) -> Float[Tensor, "n d"]:
         if grid == self.grid:

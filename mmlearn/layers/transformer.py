@@ -157,11 +157,8 @@ class Transformer(nn.Module):
         context: Float[Tensor, "b m context_width"] | None = None,
         context_mask: Bool[Tensor, "b m"] | None = None,
     ) -> Float[Tensor, "b *r d"]:
-        """The outputs at ``position`` alone: one for all rows, (b,), or (b, r).
-
-        Keys and values still come from every token, but the last block computes no other queries, unless its attention
-        weights are recorded. ``bias`` and ``rotary`` are not taken.
-        """
+        """The outputs at ``position`` alone: the last block has keys and values of every token, but no other queries,
+        unless its attention weights are recorded. ``bias`` and ``rotary`` are not taken."""
         *earlier, last = self.blocks
         recorded = any(layer.recorder for layer in (last.attention, last.cross_attention) if layer is not None)
         if recorded or (context is not None and last.cross_attention is None):  # the last block needs every token

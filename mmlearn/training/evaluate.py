@@ -76,7 +76,7 @@ def _held_out(data: str, options: dict[str, Any]) -> Any:
         warnings.warn(f"{first} of {data} has no two samples: this is of --split {part}{learned}", stacklevel=2)
     elif len(samples) < FEW:
         few = f"{first} of {data} has only {len(samples)} samples, so each weighs much"
-        warnings.warn(few, stacklevel=2)
+        warnings.warn(f"{few}; --split names another", stacklevel=2)
     return samples
 
 

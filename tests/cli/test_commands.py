@@ -324,7 +324,7 @@ def test_the_readmes_commands_on_thirty_pictures(works, thirty, tmp_path, system
     assert (lines[1] == f"the queue has {n} pairs instead of 1024: the data has no more") == (system == "albef")
     assert "× only the middle square is read" in said.err
     next_one = last.removeprefix("Next: mmlearn ").split()
-    with pytest.warns(UserWarning, match=f"test of .* has only {held_out} samples.*--split train has more"):
+    with pytest.warns(UserWarning, match=f"test of .* has only {held_out} samples.*--split names another"):
         said = works(*next_one)
     assert f"image to text R@1 of {held_out}" in said.out
 
