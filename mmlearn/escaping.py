@@ -18,8 +18,13 @@ def plain(text: object) -> str:
 
     The end stays, because what to do about an error stands there.
     """
-    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
+    shown = in_terminal(text, keep="")
     return _shortened(" ".join(_shortened(word, WORD) for word in shown.split(" ")), LINE)
+
+
+def in_terminal(text: object, keep: str = "\n") -> str:
+    """A text as it is, on several lines; control characters other than ``keep`` are spelled out."""
+    return "".join(x if x.isprintable() or x in keep else ascii(x)[1:-1] for x in str(text))
 
 
 def in_html(text: object) -> str:
@@ -32,9 +37,12 @@ def in_markdown(text: object) -> str:
     return re.sub(r"([\\`*_{}\[\]<>#$~&!])", r"\\\1", plain(text))
 
 
-def in_json(values: Any) -> str:
-    """Values as JSON for other programs, or to be looked at: whole, with all that is not to be printed escaped."""
-    text = json.dumps(values, indent=1, ensure_ascii=False)
+def in_json(values: Any, indent: int | None = 1) -> str:
+    """Values as JSON for other programs, or to be looked at: whole, with all that is not to be printed escaped.
+
+    Without an ``indent`` it is one line.
+    """
+    text = json.dumps(values, indent=indent, ensure_ascii=False)
     return "".join(x if x.isprintable() or x == "\n" else json.dumps(x)[1:-1] for x in text)
 
 

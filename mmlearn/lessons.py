@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmlearn.chapters import PACKAGE, SCALES, SHRUNK, machine, peak_memory
 from mmlearn.files import written_whole
+from mmlearn.reported import HERE, OTHERS, result_name
 from mmlearn.suggestions import suggest
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from mmlearn.visualization.lesson import SmallTable
 
 KEEP = "MMLEARN_KEEP"  # set, a lesson at the scale "long" writes its weights to the zoo
-COLUMNS = ("here", "zoo", "untrained", "chance")
+COLUMNS = (HERE, *OTHERS, "chance")
 
 
 class Lesson:
@@ -61,7 +62,7 @@ class Lesson:
     def figure(self, name: str, figure: "Figure") -> "Figure":
         """Save a figure as ``NAME.png``, and hand it back for display."""
         with written_whole(self.folder / f"{name}.png") as unfinished:
-            figure.savefig(unfinished, dpi=110)
+            figure.savefig(unfinished, dpi=110, bbox_inches="tight")
         return figure
 
     def keep(self, name: str, model: "nn.Module", *, tokenizer: "Tokenizer | None" = None, **record: Any) -> None:
@@ -74,10 +75,11 @@ class Lesson:
         record |= {"lesson": self.number, "seed": self.seed, "seconds": round(time.perf_counter() - self.started)}
         keep(name, model, record | machine(), tokenizer=tokenizer, **options)
 
-    def report(self, rows: Mapping[str, Mapping[str, float]]) -> "SmallTable":
+    def report(self, rows: Mapping[str, Mapping[str, float]], *, form: str = ".1%") -> "SmallTable":
         """The table of results, at most 6 rows: what was found ``here``, in the ``zoo``, ``untrained``, by ``chance``.
 
-        Writes ``metrics.json``. Raises ``ValueError`` for more rows, another column, or a row without a floor.
+        ``form`` is how numbers are written. Writes ``metrics.json``. Raises ``ValueError`` for more rows, another
+        column, or a row without a floor.
         """
         from mmlearn.visualization.lesson import SmallTable
 
@@ -89,10 +91,10 @@ class Lesson:
             if not {"untrained", "chance"} & set(row):
                 raise ValueError(f"{name!r} needs what chance or an untrained model gets.")
         results = [
-            {"name": name if column == "here" else f"{name}, {column}", "obtained": float(row[column]), "holds": True}
+            {"name": result_name(name, column), "obtained": float(row[column]), "holds": True}
             | {"chance": row.get("chance"), "at_least": None, "at_most": None, "goal": ""}
             for name, row in rows.items()
-            for column in ("here", "zoo", "untrained")
+            for column in (HERE, *OTHERS)
             if column in row
         ]
         record = {"chapter": self.name, "scale": self.scale, "shrunk": self.shrunk, "seed": self.seed}
@@ -107,7 +109,8 @@ class Lesson:
         used = [column for column in COLUMNS if any(column in row for row in rows.values())]
         called = {"here": "trained here", "zoo": "trained for longer", "untrained": "untrained", "chance": "chance"}
         cells = [
-            [name, *(f"{row[column]:.1%}" if column in row else "–" for column in used)] for name, row in rows.items()
+            [name, *(format(row[column], form) if column in row else "–" for column in used)]
+            for name, row in rows.items()
         ]
         return SmallTable(["", *(called[column] for column in used)], cells)
 

@@ -10,6 +10,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from mmlearn.escaping import in_html
+from mmlearn.reported import by_row
 
 # JupyterLab's page without the scripts that it would fetch: for formulas, for diagrams, for widgets.
 TEMPLATE = """{%- extends 'lab/index.html.j2' -%}
@@ -18,7 +19,7 @@ TEMPLATE = """{%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js_mathjax -%}{%- endblock -%}
 {%- block html_head_js_mermaidjs -%}{%- endblock -%}
 """
-COLUMNS = {"obtained": "obtained", "zoo": "trained for longer", "untrained": "untrained", "chance": "chance"}
+COLUMNS = {"here": "obtained", "zoo": "trained for longer", "untrained": "untrained", "chance": "chance"}
 STYLE = """<style>
 math { font-size: 1.1em; }
 math[display="block"] { margin: 0.8em 0; overflow-x: auto; }
@@ -87,13 +88,10 @@ def page_of(notebook: Path, results: list[dict[str, Any]]) -> str:
 def results_table(results: list[dict[str, Any]]) -> str:
     """What a notebook reported, a line for each result, beside what chance and other models get; nothing for none."""
     rows: dict[str, dict[str, float]] = {}
-    for row in results:
-        name, _, column = row["name"].rpartition(", ")
-        if column not in ("zoo", "untrained"):
-            name, column = row["name"], "obtained"
-        rows.setdefault(name, {})[column] = row["obtained"]
-        if row.get("chance") is not None:
-            rows[name]["chance"] = row["chance"]
+    for name, found in by_row(results).items():
+        rows[name] = {column: result["obtained"] for column, result in found.items()}
+        known = [result["chance"] for result in found.values() if result.get("chance") is not None]
+        rows[name] |= {"chance": known[-1]} if known else {}
     columns = [each for each in COLUMNS if any(each in row for row in rows.values())]
     head = "".join(f"<th>{COLUMNS[each]}</th>" for each in columns)
     body = "".join(

@@ -25,6 +25,8 @@ def plan(
     text_length: Annotated[int, typer.Option(min=1, max=MOST, help="Tokens of a text with its padding.")] = 77,
     utilisation: Annotated[float, typer.Option(help="Share of the FLOP/s of the data sheet that is reached.")] = 0.4,
     chunk: Annotated[int, typer.Option(max=MOST, help="Samples that towers read at a time.")] = 1024,
+    pack: Annotated[int | None, typer.Option(max=MOST, help="Tokens of a row that several texts share.")] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="Of the preset, such as lora_rank=8.")] = None,
     as_json: Json = False,
 ) -> None:
     """Print what a training will cost, before anything is paid for: FLOPs, memory, hours, bytes. Nothing is trained.
@@ -35,10 +37,12 @@ def plan(
     from mmlearn.training.counting import count
     from mmlearn.training.plan import GIB, card_for
     from mmlearn.training.plan import plan as make
+    from mmlearn.training.settings import read_settings, with_settings
 
     card, recipe = card_for(device, precision), find_recipe(system)  # before counting takes time
     how = dict(precision=precision, optimizer=optimizer, stage=stage, text_length=text_length)
-    counted = count(recipe, recipe.config.preset(preset), batch_size, devices=devices, chunk=chunk, **how)
+    config = with_settings(recipe.config.preset(preset), read_settings(setting or []), system)
+    counted = count(recipe, config, batch_size, pack=pack, devices=devices, chunk=chunk, **how)
     made = make(counted, samples=pairs * epochs, device=device, utilisation=utilisation)
     if as_json:
         print(in_json(asdict(made)))

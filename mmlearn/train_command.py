@@ -55,9 +55,11 @@ def train(
     optimizer: Annotated[str, typer.Option(help="muon or adamw.")] = "muon",
     accumulate: Annotated[int, typer.Option(min=1, max=65536, help="Batches in an update.")] = 1,
     stage: Annotated[str | None, typer.Option(help="Of a system that is trained in several; the first.")] = None,
-    start: Annotated[list[str] | None, typer.Option(help="A run of an earlier stage; or PART=FOLDER, again.")] = None,
+    start: Annotated[list[str] | None, typer.Option(help="An earlier run; or PART=NAME or FOLDER, again.")] = None,
+    pack: Annotated[int | None, typer.Option(min=1, help="Tokens of a row that several texts share.")] = None,
     image_size: Annotated[int | None, typer.Option(min=8, max=4096, help="Pixels of a side; 64 for most.")] = None,
     frozen_grid: Annotated[bool, typer.Option("--frozen-grid", help="Read ImageNet features, not pixels.")] = False,
+    mask_grounded: Annotated[bool, typer.Option("--mask-grounded", help="Hide only nouns or colours shown.")] = False,
     language: Annotated[str | None, typer.Option(help="Of the captions, for emoji, stamps and texts.")] = None,
     vocab_size: Annotated[int | None, typer.Option(max=10**6, help="Tokens at most; 1024 if not given.")] = None,
     mark_repeats: Annotated[bool, typer.Option(help="Repeated captions in a batch all match.")] = True,
@@ -87,7 +89,7 @@ def train(
     from mmlearn.training.data import kept_before, load_training_data
     from mmlearn.training.distributed import first_process
     from mmlearn.training.output import begun_run, command_after
-    from mmlearn.training.pretrained_parts import read_start
+    from mmlearn.training.pretrained_parts import image_side, read_start
     from mmlearn.training.runs import new_run
 
     first, wanted = first_process(), None if objectives is None else objectives.replace(",", " ").split()
@@ -100,40 +102,49 @@ def train(
     with _own_folder(output, resume, first, steps):
         before = begun_run(output, resume)
         begun, parts = read_start(start or [], system, preset)
-        learned = dict(preset=preset, stage=stage, objectives=wanted, together=together, start=begun)
-        learned["options"] = _options(frozen_grid, image_size, vocab_size, mark_repeats)
+        asked = _options(frozen_grid, image_size or image_side(parts), vocab_size, mark_repeats, mask_grounded)
+        learned = dict(preset=preset, stage=stage, objectives=wanted, together=together, start=begun, options=asked)
         samples = load_training_data(system, data, **learned, **reading, as_before=kept_before(before, data, stream))
         _fit_to(samples, learning, settings, () if begun else (system, preset), first)
         kept = (output, before) if before and before.get("system") == Path(system).name else None
         made = new_run(system, samples, **learned, seed=seed, settings=settings, parts=parts, going_on=kept)
-        training = dict(data=data, augment=augment, mark_repeats=mark_repeats, image_size=image_size)
+        training = dict(data=data, augment=augment, mark_repeats=mark_repeats, image_size=image_size, pack=pack)
         training |= dict(vocab_size=vocab_size, start=" ".join(start or []), **learning, **computing)
-        training |= _recorded(samples, stream, epoch_samples, workers) | {"frozen_grid": frozen_grid or None}
-        if first:
-            _begin(output, made, samples, training, before, resume)
-        learning |= dict(optimizer_steps=made.stage.optimizer_steps, output=output)
+        training |= _recorded(samples, stream, epoch_samples, workers, frozen_grid, mask_grounded)
+        collate = made.collate(seed=seed, augment=augment, pack=pack)
+        _begin(output, made, samples, training, before, resume, first)
         options = TrainingOptions(**computing, **running, resume=bool(before))
+        learning |= dict(optimizer_steps=made.stage.optimizer_steps, output=output, options=options)
         try:
-            history = fit(made.system, samples, made.collate(seed=seed, augment=augment), **learning, options=options)
+            history = fit(made.system, samples, collate, **learning)
         finally:
             tell_bad(samples if first else [])
-    if first:
-        tell_notes(samples)
-        print(f"loss {history[-1]['loss']:.3f}; " if history else "", plain(output / "model.safetensors"), sep="")
-        say(f"Next: {command_after(output, data, language, stream=stream is not None, skip_bad=skip_bad, own=own)}")
+    after = command_after(made, output, data, language, stream=bool(stream), skip_bad=skip_bad, own=own)
+    _tell_end(first, history, samples, after, output)
 
 
-def _options(frozen_grid: bool, image_size: int | None, vocab_size: int | None, repeats: bool) -> dict[str, Any]:
+def _tell_end(first: bool, history: list[dict[str, float]], samples: Any, after: str, output: Path) -> None:
+    """The last loss, where the model is, and what to do with it next; the ``first`` process alone says it."""
+    if not first:
+        return
+    tell_notes(samples)
+    print(f"loss {history[-1]['loss']:.3f}; " if history else "", plain(output / "model.safetensors"), sep="")
+    say(f"Next: {after}")
+
+
+def _options(
+    frozen_grid: bool, image_size: int | None, vocab_size: int | None, repeats: bool, grounded: bool
+) -> dict[str, Any]:
     """What is asked of the system's fields. Frozen features are 6 × 6 positions of 96 pixels unless a size is given."""
     image_size = image_size or (96 if frozen_grid else None)
     given = dict(frozen_grid=frozen_grid or None, image_size=image_size, vocab_size=vocab_size)
-    given |= dict(repeats=None if repeats else False)
+    given |= dict(repeats=None if repeats else False, grounded=grounded or None)
     return {name: value for name, value in given.items() if value is not None}
 
 
 def _settings(texts: list[str]) -> dict[str, Any]:
     """What ``--set`` says. ``ValueError`` for what is an option of its own."""
-    from mmlearn.training.options import read_settings
+    from mmlearn.training.settings import read_settings
 
     settings = read_settings(texts)
     for name in settings.keys() & signature(train).parameters.keys():
@@ -166,8 +177,10 @@ def _fit_to(
         settings["queue_size"] = count
 
 
-def _begin(output: Path, made: Any, samples: Any, training: dict, before: dict, resume: bool) -> None:
-    """Write what a run is, or where one goes on, refuse what it is not."""
+def _begin(output: Path, made: Any, samples: Any, training: dict, before: dict, resume: bool, first: bool) -> None:
+    """Write what a run is, or where one goes on, refuse what it is not; the ``first`` process alone does."""
+    if not first:
+        return
     from mmlearn.training.data import check_data, described, sets_of, write_marks
     from mmlearn.training.output import check_output
     from mmlearn.training.runs import save_run
@@ -177,13 +190,28 @@ def _begin(output: Path, made: Any, samples: Any, training: dict, before: dict, 
     if before:
         check_data(samples, output, before)
         return
-    save_run(made, output, training=training, data=described(samples))  # also where none was saved before it stopped
+    packing = _packing(made, samples, training) if training["pack"] else {}
+    save_run(made, output, training=training, data=described(samples), **packing)  # also where none was saved yet
     write_marks(samples, output)
     size = sum(map(len, sets_of(samples)))
     say(f"{made.name}: {made.parameters:,} parameters to train on {size:,} samples")
+    if packing:
+        before_it, after_it = packing["padding"].values()
+        say(f"packed into rows of {training['pack']} tokens: {after_it:.0%} of a batch is padding, not {before_it:.0%}")
 
 
-def _recorded(samples: Any, stream: str | None, epoch: int | None, workers: int) -> dict:
+def _packing(made: Any, samples: Any, training: dict) -> dict[str, dict[str, float]]:
+    """The share of padding in the first batch, one conversation in each row, and as it is packed."""
+    from mmlearn.data.batches import batches_of
+    from mmlearn.data.packed import pack, padding
+
+    batch = batches_of(samples, made.collate(), training["batch_size"], seed=training["seed"])[0]
+    return {"padding": {"alone": padding(batch["mask"]), "packed": padding(pack(batch, training["pack"])["mask"])}}
+
+
+def _recorded(
+    samples: Any, stream: str | None, epoch: int | None, workers: int, frozen_grid: bool, mask_grounded: bool
+) -> dict:
     """What a run that goes on must have again, besides what it was told."""
     from mmlearn.training.data import sets_of
 
@@ -191,6 +219,8 @@ def _recorded(samples: Any, stream: str | None, epoch: int | None, workers: int)
     return {
         "language": next((part.language for part in sets_of(samples) if hasattr(part, "language")), None),
         "stream": order if stream else None,
+        "frozen_grid": frozen_grid or None,
+        "mask_grounded": mask_grounded or None,
     }
 
 

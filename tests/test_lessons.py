@@ -76,6 +76,8 @@ def test_a_report_is_shown_and_written(at, tmp_path):
     assert {row["name"]: row["obtained"] for row in record["results"]} == {
         "right": 0.5, "right, zoo": 0.9, "right, untrained": 0.1, "blind": 0.2,
     }  # fmt: skip
+    table = at().report({"loss": dict(here=1.234, chance=4.0)}, form=".2f")
+    assert str(table).splitlines()[1].split() == ["loss", "1.23", "4.00"]
 
 
 @pytest.mark.parametrize(
@@ -214,10 +216,13 @@ def test_the_loop_of_lesson_00_gives_the_weights_of_fit():
     config = CLIPConfig(image=image, text=text, embedding_width=8, pooling="max", end_token=tokenizer.end_token)
     model = CLIP(config).double()
     start, x = copy.deepcopy(model), torch.randn(24, 5, 3, 3).double()
-    known = dict(train=train, tokenizer=tokenizer, x_train=x, SEED=0)
+    known = dict(train=train, tokenizer=tokenizer, x_train=x, SEED=0, copy=copy)
     loop = loop_of("00_first_lesson", "fit_clip", **known)
     torch.manual_seed(1)
-    history = loop(model.train(), range(24), STEPS)
+    checkpoints = {}
+    history = loop(model.train(), range(24), STEPS, checkpoints=checkpoints)
+    assert list(checkpoints) == [0]
+    assert all(map(torch.equal, checkpoints[0].state_dict().values(), start.state_dict().values()))
     torch.manual_seed(1)
     batches = []
     for step in range(STEPS):

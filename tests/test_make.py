@@ -157,9 +157,10 @@ def test_ci_leaves_nothing_out():
     script = (ROOT / ".ci" / "run").read_text()
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     assert "set -euo pipefail" in script
-    assert [line for line in script.splitlines() if line.startswith("make ")] == ["make test", "make gpu-shrunk"]
+    targets = ("test", "gpu-shrunk", "own-vlm")
+    assert [line for line in script.splitlines() if line.startswith("make ")] == [f"make {each}" for each in targets]
     workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text()
-    assert all(f"run: make {target}" in workflow for target in ("test", "gpu-shrunk"))
+    assert all(f"run: make {target}" in workflow for target in targets)
 
 
 def test_the_gpu_settings_of_every_chapter_are_run_small(make):
@@ -168,7 +169,8 @@ def test_the_gpu_settings_of_every_chapter_are_run_small(make):
     for name in names:
         (make.folder / "notebooks" / f"{name}.ipynb").touch()
     assert sorted(make("gpu-shrunk")[1][1:]) == sorted(
-        f"tests/benchmarks/gpu_chapters.py --seeds 1 {name.removeprefix('labs/')}" for name in names
+        [f"tests/benchmarks/gpu_chapters.py --seeds 1 {name.removeprefix('labs/')}" for name in names]
+        + ["tests/benchmarks/vlm_commands.py"]
     )
 
 

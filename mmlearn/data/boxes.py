@@ -77,6 +77,14 @@ def cells_in_boxes(boxes: Float[Tensor, "n 4"], size: int, side: int) -> Float[T
     return cells * (cells.flip(0).cumsum(0).flip(0) == 1)
 
 
+def picture_size(sample: Any) -> tuple[int, int]:
+    """Width and height in pixels. A sample that knows its ``size`` need not draw its picture for that."""
+    if isinstance(size := getattr(sample, "size", None), int):
+        return size, size
+    height, width = sample.image.shape[-2:]
+    return width, height
+
+
 def cropped(box: Float[Tensor, "n 4"], image_size: tuple[float, float], size: int) -> Float[Tensor, "n 4"]:
     """Boxes as (left, top, width, height) in an image of this width and height, in its middle square at ``size``.
 
@@ -232,4 +240,4 @@ class BoxDetector:
             return torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.full((1, count), 1 / count)
         number = torch.tensor([self.classes.index(name) for name in sample.names[: self.most]])
         rest = (1 - SURE) / (count - 1)
-        return sample.boxes[: self.most] / sample.image.shape[-1], F.one_hot(number, count) * (SURE - rest) + rest
+        return sample.boxes[: self.most] / picture_size(sample)[0], F.one_hot(number, count) * (SURE - rest) + rest

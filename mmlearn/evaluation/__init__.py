@@ -18,22 +18,10 @@ from mmlearn.evaluation.alignment import (
     random_patches,
     uniformity,
 )
-from mmlearn.evaluation.answers import (
-    Predictions,
-    compare_priors,
-    entailment_accuracy,
-    image_gain,
-    nlvr_accuracy,
-    official_scores,
-    predict,
-    prior_guesses,
-    prior_shift,
-    soft_scores,
-    vqa_accuracy,
-)
+from mmlearn.evaluation.answers import Predictions, nlvr_accuracy, predict, prior_guesses, soft_scores, vqa_accuracy
 from mmlearn.evaluation.captions import well_formed
 from mmlearn.evaluation.cost import count_flops
-from mmlearn.evaluation.eval_mode import evaluating
+from mmlearn.evaluation.eval_mode import evaluating, untrained_twin
 from mmlearn.evaluation.grounding import (
     HeadReport,
     best_region,
@@ -48,17 +36,8 @@ from mmlearn.evaluation.grounding import (
     region_occlusion_check,
     report_head,
 )
-from mmlearn.evaluation.heads import best_head, head_shares, matching_bracket, previous_token, same_token, uniform_share
-from mmlearn.evaluation.language import pseudo_log_likelihood_losses, token_losses
 from mmlearn.evaluation.mentions import Mentions, find_mentions
-from mmlearn.evaluation.probes import (
-    angle_errors,
-    bag_of_words,
-    leave_one_out_prediction,
-    linear_probe,
-    nearest_neighbours,
-    zero_shot,
-)
+from mmlearn.evaluation.probes import bag_of_words, linear_probe, zero_shot
 from mmlearn.evaluation.reranking import rerank, rerank_both_ways, reranked_retrieval
 from mmlearn.evaluation.retrieval import (
     Embeddings,
@@ -108,25 +87,21 @@ __all__ = [
     "Predictions",
     "ScalingLaw",
     "SeparationScores",
-    "angle_errors",
     "attention_over_time",
     "attention_peak_in_span",
     "bag_of_words",
-    "best_head",
     "best_region",
     "box_of_map",
     "box_scores",
     "caption_question",
     "caption_recalls",
     "choose_head",
-    "compare_priors",
     "contrastive_accuracy",
     "count_flops",
     "ctc_scores",
     "edit_distance",
     "edit_rate",
     "embed",
-    "entailment_accuracy",
     "entropy",
     "evaluating",
     "find_mentions",
@@ -135,27 +110,21 @@ __all__ = [
     "frames_within",
     "grad_cam",
     "gradient_maps",
-    "head_shares",
     "hits_and_misses",
     "ideal_estimates",
-    "image_gain",
     "iou",
-    "leave_one_out_prediction",
     "length_scores",
     "linear_interpolation",
     "linear_probe",
     "mass_ratio",
-    "matching_bracket",
     "matching_items",
     "mean_recall",
     "median_rank",
     "modality_accuracy",
     "modality_gap",
-    "nearest_neighbours",
     "nlvr_accuracy",
     "occlude",
     "occlusion_check",
-    "official_scores",
     "on_grid",
     "pair_alignment",
     "peak_positions",
@@ -164,10 +133,7 @@ __all__ = [
     "pointing_accuracy",
     "pointing_chance",
     "predict",
-    "previous_token",
     "prior_guesses",
-    "prior_shift",
-    "pseudo_log_likelihood_losses",
     "random_patches",
     "recall_at",
     "recall_table",
@@ -178,7 +144,6 @@ __all__ = [
     "rerank_both_ways",
     "reranked_retrieval",
     "retrieval",
-    "same_token",
     "separation_scores",
     "shuffled_labels",
     "si_sdr",
@@ -187,10 +152,9 @@ __all__ = [
     "soft_scores",
     "temporal_pointing",
     "temporal_pointing_chance",
-    "token_losses",
-    "uniform_share",
     "uniformity",
     "unique_ids",
+    "untrained_twin",
     "vqa_accuracy",
     "well_formed",
     "zero_shot",

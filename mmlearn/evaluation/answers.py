@@ -1,4 +1,4 @@
-"""Answers to questions, verdicts on pairs and entailment: how many are right, and whether the picture was needed."""
+"""Answers to questions, and verdicts on pairs: how many are right, and what knowing common answers alone would get."""
 
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
@@ -48,20 +48,6 @@ def soft_scores(counts: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
     return (counts / 3).clamp(max=1)
 
 
-def official_scores(counts: Int[Tensor, "..."], people: int = 10) -> Float[Tensor, "..."]:
-    r"""The same as the official evaluation has it: the mean of :func:`soft_scores` over leaving out each person once.
-
-    .. math:: \frac{n}{N} \min\!\left(\frac{n - 1}{3}, 1\right) + \frac{N - n}{N} \min\!\left(\frac{n}{3}, 1\right)
-
-    Of ten people 0, 1, 2, 3, 4 and more make 0, 0.3, 0.6, 0.9 and 1. Raises ``ValueError`` for counts that people
-    cannot make. Source: the official evaluation code of VQA.
-    """
-    if (counts < 0).any() or (counts > people).any():
-        raise ValueError(f"Of {people} people 0 to {people} give an answer; got a count outside.")
-    said = counts / people
-    return said * soft_scores((counts - 1).clamp(min=0)) + (1 - said) * soft_scores(counts)
-
-
 def vqa_accuracy(guess: Int[Tensor, "n"], answer: Tensor, kind: Sequence[Hashable] | None = None) -> dict[str, float]:
     """``accuracy``, and ``accuracy/kind`` for each kind of question.
 
@@ -90,35 +76,6 @@ def nlvr_accuracy(guess: Int[Tensor, "n"], label: Int[Tensor, "n"], sentence: Se
     return {"accuracy": float(right.float().mean()), "consistency": len(sentences - wrong) / len(sentences)}
 
 
-def entailment_accuracy(guess: Int[Tensor, "n"], label: Int[Tensor, "n"], classes: Sequence[str]) -> dict[str, float]:
-    """``accuracy``, and ``accuracy/class`` for each class that occurs; ``classes`` are their names, from label 0.
-
-    Raises ``ValueError`` where there is no sample, not as many of each, or a label without a name.
-    """
-    _check_length(guess, label=label)
-    if int(label.min()) < 0 or int(label.max()) >= len(classes):
-        raise ValueError(f"Labels are 0 to {len(classes) - 1} for {', '.join(classes)}; got one outside.")
-    return vqa_accuracy(guess, label, [classes[i] for i in label.tolist()])
-
-
-# Whether the picture was needed.
-
-
-def image_gain(
-    sees: Predictions, blind: Predictions, kind: Sequence[Hashable] | None = None
-) -> dict[str, dict[str, float]]:
-    """What a system that ``sees`` gets right, what one gets that was trained without pictures, and the ``gain``.
-
-    A row for ``accuracy`` and one for each kind of question: without a gain the question gives its answer away. Train
-    and ask the ``blind`` one by ``task_collate(..., blind=True)``. Raises ``ValueError`` unless both answered the same
-    questions. Source: Goyal et al. 2017, "Making the V in VQA Matter", section 4 (the language-only baseline).
-    """
-    if not torch.equal(sees.label, blind.label):
-        raise ValueError("Both systems must answer the same questions in the same order; their labels differ.")
-    one, other = vqa_accuracy(*sees, kind), vqa_accuracy(*blind, kind)
-    return {name: {"sees": one[name], "blind": other[name], "gain": one[name] - other[name]} for name in one}
-
-
 def prior_guesses(
     kind: Sequence[Hashable], train_kind: Sequence[Hashable], train_answer: Int[Tensor, "n"]
 ) -> Int[Tensor, "m"]:
@@ -131,46 +88,6 @@ def prior_guesses(
     common = {name: train_answer[_rows(train_kind, name)].bincount().argmax() for name in dict.fromkeys(train_kind)}
     most = train_answer.bincount().argmax()
     return torch.stack([common.get(name, most) for name in kind])
-
-
-def prior_shift(
-    kind: Sequence[Hashable], answer: Int[Tensor, "n"], other_kind: Sequence[Hashable], other_answer: Int[Tensor, "m"]
-) -> dict[Hashable, float]:
-    r"""How far the answers of each kind of question moved between two splits, from 0 to 1: half the sum of differences.
-
-    .. math:: \tfrac12 \sum_a |p(a) - q(a)|
-
-    Kinds that only one split has are left out. Raises ``ValueError`` for an empty split.
-    """
-    _check_length(answer, kind=kind)
-    _check_length(other_answer, kind=other_kind)
-    size = int(max(answer.max(), other_answer.max())) + 1
-
-    def share(kinds: Sequence[Hashable], answers: Tensor, name: Hashable) -> Tensor:
-        counts = answers[_rows(kinds, name)].bincount(minlength=size)
-        return counts / counts.sum()
-
-    both = [name for name in dict.fromkeys(kind) if name in set(other_kind)]
-    return {
-        name: float((share(kind, answer, name) - share(other_kind, other_answer, name)).abs().sum() / 2)
-        for name in both
-    }
-
-
-def compare_priors(same: dict[str, Predictions], changed: dict[str, Predictions]) -> dict[str, dict[str, float]]:
-    """For each system: its accuracy where answers are as common as in training, where they are not, and the ``fall``.
-
-    One that looks hardly falls; one that only knows which answers are common falls far. Compare with
-    :func:`prior_guesses` and with the same system trained without pictures. Raises ``ValueError`` where the two hold
-    other systems. Source: Agrawal et al. 2018, "Don't Just Assume; Look and Answer" (VQA-CP).
-    """
-    if set(same) != set(changed):
-        raise ValueError(f"Both splits need the same systems; got {', '.join(same)} and {', '.join(changed)}.")
-    rows = {}
-    for name in same:
-        before, after = (vqa_accuracy(*split[name])["accuracy"] for split in (same, changed))
-        rows[name] = {"same": before, "changed": after, "fall": before - after}
-    return rows
 
 
 def _rows(names: Sequence[Hashable], name: Hashable) -> list[int]:

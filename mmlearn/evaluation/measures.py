@@ -141,7 +141,8 @@ def pointing(maps: Callable[[Any, dict[str, Tensor], Mentions], Float[Tensor, "n
     def measure(run: Any, samples: Sequence[Any]) -> Rows:
         if not any(getattr(sample, "links", ()) for sample in samples):
             return {}
-        mentions = find_mentions(samples, run.tokenizer, run.system.image_encoder.embedding.grid)
+        grid = run.system.grid if hasattr(run.system, "grid") else run.system.image_encoder.embedding.grid
+        mentions = find_mentions(samples, run.tokenizer, grid)
         with evaluating(run.system):
             found = maps(run, run.on_device(run.plain(samples)), mentions)
         if found is None:

@@ -1,13 +1,11 @@
 """The key–value cache: while a text is written, each token is read once.
 
 A causal layer says of a token what it said when the token was the last one, because no token sees a later one. So its
-keys and values can be kept, and each step reads one token, not the whole text. A context, such as the patches of a
-picture, is read in the first step alone. A recurrent network has no keys: what it keeps is its state after the last
-token (:meth:`DecodingStep.state`).
+keys and values can be kept, and each step reads one token. A context, such as the patches of a picture, is read in the
+first step alone. A recurrent network keeps its state after the last token instead (:meth:`DecodingStep.state`).
 
 A system gives ``read``, which scores what follows a :class:`DecodingStep`. :func:`cached` and :func:`uncached` turn it
-into the ``next_logits`` that decoding asks. Both give the same numbers to rounding, and neither keeps what a gradient
-needs.
+into the ``next_logits`` that decoding asks. Both give the same numbers to rounding, and keep nothing for gradients.
 
 Prompts of unequal length are padded at their left (:func:`pad_left`), so that all texts go on in the same column.
 Padding is masked, and positions count real tokens alone: a row is written as if it were alone.
@@ -75,14 +73,16 @@ def uncached(read: ScoreNext, mask: Bool[Tensor, "b start"]) -> NextLogits:
 
 
 @contextmanager
-def cached(model: nn.Module, read: ScoreNext, mask: Bool[Tensor, "b start"]) -> Iterator[NextLogits]:
+def cached(
+    model: nn.Module, read: ScoreNext, mask: Bool[Tensor, "b start"], cache: "Cache | None" = None
+) -> Iterator[NextLogits]:
     """Within this block the same ``next_logits`` as :func:`uncached`, which reads each token once.
 
     Every :class:`~mmlearn.layers.Attention` of ``model`` keeps its keys and values; given new tokens alone, it attends
-    to all. Rows that are kept, dropped or exchanged by a search are recognised by their tokens. The model must read
-    nothing else within the block: encode pictures and source texts before it.
+    to all. Rows that a search keeps, drops or exchanges are recognised by their tokens, as is in the ``cache`` of an
+    earlier block what a text begins with. The model must read nothing else within it: encode pictures and texts before.
     """
-    cache, layers = Cache(), [module for module in model.modules() if isinstance(module, Attention)]
+    cache, layers = cache or Cache(), [module for module in model.modules() if isinstance(module, Attention)]
     for layer in layers:
         layer.cache = cache.extend
 

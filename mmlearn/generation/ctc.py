@@ -12,10 +12,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+
+from mmlearn.objectives.ctc import IMPOSSIBLE, lattice_of
 
 Texts = tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]
 
@@ -99,31 +100,37 @@ def _texts(texts: list[Tensor], blank: int, device: torch.device) -> Texts:
     return pad_sequence(texts, batch_first=True, padding_value=blank), mask
 
 
-def ctc_best_path(log_probs: Float[Tensor, "s v"], tokens: Int[Tensor, "t"], blank: int = 0) -> Int[Tensor, "s"]:
-    r"""Of all paths that read a text the likeliest: for each frame its position in :math:`l'`, the text between blanks.
+def ctc_best_path(
+    log_probs: Float[Tensor, "b s v"],
+    tokens: Int[Tensor, "b t"],
+    frame_mask: Bool[Tensor, "b s"] | None = None,
+    token_mask: Bool[Tensor, "b t"] | None = None,
+    blank: int = 0,
+) -> Int[Tensor, "b s"]:
+    r"""Forced alignment: of all paths that read a text the likeliest, for each frame its state in :math:`l'`.
 
-    Position 2 k + 1 is token k, and even positions are blanks. It is the forward algorithm with the maximum over paths
-    in place of their sum (Viterbi), and then back from its end. Raises ``ValueError`` where no path reads the text.
+    State 2 k + 1 is token k, and even states are blanks, as in :func:`~mmlearn.objectives.ctc.between_blanks`; behind
+    the last real frame a path stays where it is. It is the forward algorithm with the maximum over paths in place of
+    their sum (Viterbi), and then back from its end. Raises ``ValueError`` where no path reads a text, and as
+    :func:`~mmlearn.objectives.ctc_log_likelihood` does, which takes the same arguments.
     Source: Graves et al. 2006, section 4.1; Viterbi 1967 for the maximum.
     """
-    symbols = torch.full((2 * len(tokens) + 1,), blank, device=tokens.device)
-    symbols[1::2] = tokens
-    may_skip = symbols != F.pad(symbols, (2, 0), value=blank)[:-2]  # never a blank: two before stands another
-    best = torch.full_like(symbols, -torch.inf, dtype=log_probs.dtype)
-    best[0] = 0  # before the first frame
-    came: list[Tensor] = []
-    for frame in log_probs:
-        before = F.pad(best, (2, 0), value=-torch.inf)
-        two_on = before[:-2].masked_fill(~may_skip, -torch.inf)
-        ways = torch.stack([best, before[1:-1], two_on])  # (3, states): stay, one on, two on
-        came.append(ways.argmax(0))
-        best = ways.amax(0) + frame[symbols]
-    last = len(symbols) - 1
-    state = last if last == 0 or best[last] >= best[last - 1] else last - 1
-    if best[state] == -torch.inf:
-        raise ValueError(f"{len(log_probs)} frames are too few for a text of {len(tokens)} tokens.")
+    lattice = lattice_of(log_probs, tokens, frame_mask, token_mask, blank)
+    best = lattice.start
+    came: list[Tensor] = []  # how far the likeliest path into each state moved: 0, 1 or 2
+    for t in range(log_probs.shape[1]):
+        highest, moved = lattice.moves(best).max(0)
+        now = lattice.frames[:, t, None]
+        best = torch.where(now, highest + lattice.emission[:, t], best)
+        came.append(moved.where(now, 0))
+    last, token = lattice.last, (lattice.last - 1).clamp(min=0)
+    state = torch.where(best.gather(1, last) >= best.gather(1, token), last, token)
+    if len(wrong := (best.gather(1, state)[:, 0] < IMPOSSIBLE / 2).nonzero()):
+        row = int(wrong[0])
+        told = f"{int(lattice.frames[row].sum())} frames are too few for a text of {int(last[row]) // 2} tokens"
+        raise ValueError(f"{told}, or one of its tokens has probability 0.")
     path = []
-    for step in reversed(came):
+    for moved in reversed(came):
         path.append(state)
-        state -= int(step[state])
-    return torch.tensor(path[::-1], device=tokens.device)
+        state = state - moved.gather(1, state)
+    return torch.cat(path[::-1], 1)

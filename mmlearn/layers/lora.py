@@ -4,7 +4,7 @@ Source: Hu et al. 2022, "LoRA: Low-Rank Adaptation of Large Language Models", se
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 import torch
@@ -44,12 +44,13 @@ class LoRALinear(nn.Module):
                 f"features, not {rank}."
             )
         self.linear, self.alpha = linear.requires_grad_(False), alpha
-        self.down = nn.Parameter(linear.weight.new_empty(rank, linear.in_features))
-        self.up = nn.Parameter(linear.weight.new_zeros(linear.out_features, rank))
+        weight = linear.weight.float()  # of a layer in bf16 the change learns in float32: its steps are small
+        self.down = nn.Parameter(weight.new_empty(rank, linear.in_features))
+        self.up = nn.Parameter(weight.new_zeros(linear.out_features, rank))
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... k"]:
-        return self.linear(x) + low_rank(x, self.down, self.up, self.alpha)
+        return self.linear(x) + low_rank(x, self.down.to(x), self.up.to(x), self.alpha)
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
@@ -81,6 +82,18 @@ def merge_lora(model: nn.Module) -> None:
     """Put the changes that :func:`add_lora` added into the layers' own weights, and leave plain layers."""
     for name, layer in _of_kind(model, LoRALinear).items():
         model.set_submodule(name, layer.merged())
+
+
+def lora_weights(model: nn.Module) -> set[str]:
+    """The names of the thin matrices that :func:`add_lora` added, as they are in ``model.state_dict()``."""
+    return {f"{name}.{thin}" for name in _of_kind(model, LoRALinear) for thin in ("down", "up")}
+
+
+def named_with_lora(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights from before :func:`add_lora` by the names that they have since, and the thin matrices as they are."""
+    layers, own = _of_kind(model, LoRALinear), model.state_dict()
+    names = {f"{name}.{last}": f"{name}.linear.{last}" for name in layers for last in ("weight", "bias")}
+    return {names.get(name, name): x for name, x in weights.items()} | {name: own[name] for name in lora_weights(model)}
 
 
 def _of_kind(model: nn.Module, kind: type[Layer], names: Collection[str] | None = None) -> dict[str, Layer]:

@@ -5,6 +5,8 @@ symbols are merged, then blanks are removed, so ``a a - a b b`` reads ``a a b``.
 "Connectionist Temporal Classification: Labelling Unsegmented Sequence Data with Recurrent Neural Networks".
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -55,28 +57,57 @@ def ctc_log_likelihood(
     a blank among the tokens, and a ``token_mask`` that is not True from the first token to the last.
     Source: Graves et al. 2006, equations 2 and 3, and 5 to 8, here in logarithms.
     """
-    real = torch.ones_like(tokens, dtype=torch.bool) if token_mask is None else token_mask
-    frames = torch.ones_like(log_probs[..., 0], dtype=torch.bool) if frame_mask is None else frame_mask
-    _check(log_probs, tokens, frames, real, blank)
-    tokens = tokens.masked_fill(~real, blank)
-    symbols = torch.full((len(tokens), 2 * tokens.shape[1] + 1), blank, device=tokens.device)  # l'
-    symbols[:, 1::2] = tokens
-    emission = log_probs.gather(2, symbols[:, None].expand(-1, log_probs.shape[1], -1)).clamp(min=IMPOSSIBLE)
-    may_skip = symbols != F.pad(symbols, (2, 0), value=blank)[:, :-2]  # never a blank: two before stands another
-    skip_cost = torch.zeros_like(symbols, dtype=log_probs.dtype).masked_fill(~may_skip, IMPOSSIBLE)
-
-    # Before the first frame only the first blank is reached: so the first frame reads it or the first token.
-    alpha = torch.full_like(skip_cost, IMPOSSIBLE)
-    alpha[:, 0] = 0
+    lattice = lattice_of(log_probs, tokens, frame_mask, token_mask, blank)
+    alpha = lattice.start
     for t in range(log_probs.shape[1]):
-        before = F.pad(alpha, (2, 0), value=IMPOSSIBLE)
-        ways = torch.stack([alpha, before[:, 1:-1], before[:, :-2] + skip_cost])
-        alpha = torch.where(frames[:, t, None], emission[:, t] + ways.logsumexp(0), alpha)
+        ways = lattice.moves(alpha)
+        alpha = torch.where(lattice.frames[:, t, None], lattice.emission[:, t] + ways.logsumexp(0), alpha)
 
-    last = 2 * real.sum(1, keepdim=True)  # the last blank; before it the last token, unless there is none
+    last = lattice.last
     ends = torch.cat([alpha.gather(1, last), alpha.gather(1, (last - 1).clamp(min=0))], dim=1)
     total = torch.where(last[:, 0] > 0, ends.logsumexp(1), ends[:, 0])
     return total.where(total > IMPOSSIBLE / 2, -torch.inf)
+
+
+class Lattice(NamedTuple):
+    """The states of texts between blanks, and how paths go through them. Probabilities are logarithms."""
+
+    emission: Float[Tensor, "b s states"]  # of the symbol of each state
+    start: Float[Tensor, "b states"]  # before the first frame: the first blank, so that it reads it or the first token
+    skips: Bool[Tensor, "b states"]  # into which states a path may skip a blank
+    frames: Bool[Tensor, "b s"]  # True where real
+    last: Int[Tensor, "b 1"]  # the last blank; before it the last token, unless there is none
+
+    def moves(self, before: Float[Tensor, "b states"]) -> Float[Tensor, "3 b states"]:
+        """The three ways into each state, from those before: stay, one on, and two on where a path may skip."""
+        shifted = F.pad(before, (2, 0), value=IMPOSSIBLE)
+        return torch.stack([before, shifted[:, 1:-1], shifted[:, :-2].masked_fill(~self.skips, IMPOSSIBLE)])
+
+
+def lattice_of(
+    log_probs: Float[Tensor, "b s v"],
+    tokens: Int[Tensor, "b t"],
+    frame_mask: Bool[Tensor, "b s"] | None = None,
+    token_mask: Bool[Tensor, "b t"] | None = None,
+    blank: int = 0,
+) -> Lattice:
+    """What the sum over all paths and the search for the likeliest share. Errors of :func:`ctc_log_likelihood`."""
+    real = torch.ones_like(tokens, dtype=torch.bool) if token_mask is None else token_mask
+    frames = torch.ones_like(log_probs[..., 0], dtype=torch.bool) if frame_mask is None else frame_mask
+    _check(log_probs, tokens, frames, real, blank)
+    symbols = between_blanks(tokens.masked_fill(~real, blank), blank)
+    emission = log_probs.gather(2, symbols[:, None].expand(-1, log_probs.shape[1], -1)).clamp(min=IMPOSSIBLE)
+    start = torch.full_like(symbols, IMPOSSIBLE, dtype=log_probs.dtype)
+    start[:, 0] = 0
+    skips = symbols != F.pad(symbols, (2, 0), value=blank)[:, :-2]  # never into a blank: two before is another one
+    return Lattice(emission, start, skips, frames, 2 * real.sum(1, keepdim=True))
+
+
+def between_blanks(tokens: Int[Tensor, "*b t"], blank: int = 0) -> Int[Tensor, "*b states"]:
+    """:math:`l'`: a blank before, between and after the tokens, 2 t + 1 symbols. Position 2 k + 1 is token k."""
+    symbols = torch.full((*tokens.shape[:-1], 2 * tokens.shape[-1] + 1), blank, device=tokens.device)
+    symbols[..., 1::2] = tokens
+    return symbols
 
 
 def _check(log_probs: Tensor, tokens: Tensor, frames: Tensor, real: Tensor, blank: int) -> None:

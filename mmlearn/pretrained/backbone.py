@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mmlearn.data.packaged.archives import reading
-from mmlearn.models.vision.backbone import Backbone
+from mmlearn.models.vision.backbone import Backbone, BackboneConfig, PositionBackbone
 
 
 def load_backbone(input_size: int = 128) -> Backbone:
@@ -18,6 +18,22 @@ def load_backbone(input_size: int = 128) -> Backbone:
     Raises ``FileNotFoundError`` or ``ValueError`` for an archive that is missing or damaged, and ``ValueError`` for an
     ``input_size`` below 32 pixels. Source: Sandler et al. 2018, "MobileNetV2", table 2; weights of torchvision.
     """
+    return Backbone(_features(), input_size)
+
+
+def load_positions(config: BackboneConfig) -> PositionBackbone:
+    """The same network as a tower of positions, for systems that look at parts of a picture. Errors as above.
+
+    Or the tower that is ``published`` by the configuration: errors as of :func:`~mmlearn.load_pretrained`.
+    """
+    if config.published:
+        from mmlearn.pretrained.tower import load_tower
+
+        return load_tower(config)
+    return PositionBackbone(_features(), config)
+
+
+def _features() -> nn.Module:
     from safetensors.torch import load_file
     from torchvision.models import mobilenet_v2
 
@@ -25,7 +41,7 @@ def load_backbone(input_size: int = 128) -> Backbone:
     with reading("backbone", "mobilenet_v2.safetensors") as path:
         features.load_state_dict(load_file(path))
     _fold_norms(features.eval())
-    return Backbone(features.to(memory_format=torch.channels_last), input_size)  # which is faster on a CPU
+    return features.to(memory_format=torch.channels_last)  # which is faster on a CPU
 
 
 def _fold_norms(module: nn.Module) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from mmlearn.files import refuse_links, written_whole
 from mmlearn.pretrained.ctranslate2 import LAYOUT as CTRANSLATE2
 from mmlearn.pretrained.ctranslate2 import is_ctranslate2, read_ctranslate2
-from mmlearn.pretrained.extras import EXTRAS, read_extra
+from mmlearn.pretrained.extras import EXTRAS, gguf_of_extra, is_extra, read_extra
 from mmlearn.pretrained.gguf_convert import convert_gguf
 from mmlearn.pretrained.layouts import LAYOUTS, Layout, Tensors
 from mmlearn.pretrained.loading import build_own, rename
@@ -47,6 +47,8 @@ def convert(file: Path, folder: Path, force: bool = False) -> str:
         raise ValueError(f"{folder} holds a {there[0]} already; give another folder, or add --force.")
     if file.suffix == ".gguf" or (file.is_file() and _begins(file) == b"GGUF"):
         return convert_gguf(file, folder)
+    if is_extra(file) and EXTRAS[str(file)][0].path.endswith(".gguf"):
+        return convert_gguf(gguf_of_extra(str(file)), folder)
     published, tokenizer = _released(file)
     layout = _layout_of(published, file)
     left, twins, rest = [], {}, {}

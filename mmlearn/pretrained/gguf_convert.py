@@ -11,10 +11,10 @@ import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmlearn.files import remove, written_whole
 from mmlearn.layers.rotary import RotaryConfig, rotary_frequencies
@@ -55,12 +55,21 @@ FURTHER = {
 }
 
 
-def convert_gguf(file: Path, folder: Path) -> str:
-    """Write what a GGUF holds to ``folder``, in the published layout. Returns what was done, in one line.
+class Released(NamedTuple):
+    """A GGUF as it would be published: the content of ``config.json``, its tensors, and its tokenizer's files."""
+
+    config: dict[str, Any]
+    stored: dict[str, Stored]
+    read: Callable[[str], Tensor]
+    files: dict[str, str]
+
+
+def open_gguf(file: Path) -> Released:
+    """What a GGUF holds under published names; of its weights nothing is read yet.
 
     Raises ``ValueError`` as :class:`~mmlearn.pretrained.gguf_file.GGUF` does, for another model than a Llama, settings
     that are missing or not built here, a tokenizer that is not, and tensors that are missing, left over or of another
-    shape. All this is found before anything is written.
+    shape.
     """
     if not file.is_file():
         raise FileNotFoundError(f"There is no file {file}.")
@@ -70,32 +79,53 @@ def convert_gguf(file: Path, folder: Path) -> str:
     names = {_published_name(name): name for name in content.tensors if name != FREQUENCIES}
     if len(names) < len(content.tensors) - (FREQUENCIES in content.tensors):
         raise ValueError(f"{file} has two names for one tensor.")
-    empty = {name: torch.empty(content.tensors[theirs].shape, device="meta") for name, theirs in names.items()}
+    stored = {name: content.tensors[theirs] for name, theirs in names.items()}
+    empty = {name: torch.empty(tensor.shape, device="meta") for name, tensor in stored.items()}
     build_published(config, empty, file)  # on no device: shapes are compared before any weights are read
-    files = tokenizer_files(content, config) | {"config.json": json.dumps(config, indent=2)}
-    folder.mkdir(parents=True, exist_ok=True)
-    size, free = sum(_size(stored) for stored in content.tensors.values()), shutil.disk_usage(folder).free
-    if size > free:
-        raise ValueError(f"{folder} needs {size / GIB:.1f} GiB for these weights, and {free / GIB:.1f} GiB are free.")
 
     def read(name: str) -> Tensor:
         tensor = content.read(names[name])
         part = names[name].split(".")[-2]
         return halves_of_pairs(tensor, heads[part]) if part in heads and config["model_type"] != "qwen2" else tensor
 
-    write_tensors(folder / "model.safetensors", {name: content.tensors[names[name]] for name in names}, read)
+    return Released(
+        config, stored, read, tokenizer_files(content, config) | {"config.json": json.dumps(config, indent=2)}
+    )
+
+
+def load_gguf(file: Path, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """The Llama that a GGUF holds, in evaluation mode. Errors as of :func:`open_gguf`."""
+    return load_released(open_gguf(file), file, dtype)
+
+
+def load_released(released: Released, file: Path, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """The same of a file that is open. ``ValueError`` where its weights do not fit into memory."""
+    return build_published(released.config, {name: released.read(name) for name in released.stored}, file, dtype)
+
+
+def convert_gguf(file: Path, folder: Path) -> str:
+    """Write what a GGUF holds to ``folder``, in the published layout. Returns what was done, in one line.
+
+    Errors as of :func:`open_gguf`, before anything is written.
+    """
+    config, stored, read, files = open_gguf(file)
+    folder.mkdir(parents=True, exist_ok=True)
+    size, free = sum(_size(tensor) for tensor in stored.values()), shutil.disk_usage(folder).free
+    if size > free:
+        raise ValueError(f"{folder} needs {size / GIB:.1f} GiB for these weights, and {free / GIB:.1f} GiB are free.")
+    write_tensors(folder / "model.safetensors", stored, read)
     remove(folder / TEMPLATE)  # of another model, that was here before
     for name, text in files.items():
         with written_whole(folder / name) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
     told = "" if TEMPLATE in files else ", without a chat template"
-    kinds = ", ".join(sorted({stored.kind for stored in content.tensors.values()}))
-    count = sum(math.prod(stored.shape) for stored in content.tensors.values())
-    return f"{file} is a {config['model_type']} in {kinds}: {len(names)} tensors, {count:,} numbers{told}"
+    kinds = ", ".join(sorted({tensor.kind for tensor in stored.values()}))
+    count = sum(math.prod(tensor.shape) for tensor in stored.values())
+    return f"{file} is a {config['model_type']} in {kinds}: {len(stored)} tensors, {count:,} numbers{told}"
 
 
 def published_config(content: GGUF) -> dict[str, Any]:
-    """The ``config.json`` of this model. Errors as of :func:`convert_gguf`."""
+    """The ``config.json`` of this model. Errors as of :func:`open_gguf`."""
     where, settings = content.path, content.settings
     family = settings.get("general.architecture")
     if family not in ("llama", "qwen2"):

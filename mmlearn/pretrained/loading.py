@@ -6,7 +6,7 @@ The published layout is that of Transformers: ``config.json`` and ``*.safetensor
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path, PurePosixPath
@@ -48,9 +48,9 @@ class Family:
 def load_pretrained(path_or_hub_id: str | Path, dtype: torch.dtype = torch.float32) -> nn.Module:
     """The published model at this folder, or with this id on the Hugging Face hub, as one of our systems.
 
-    ``zoo/NAME`` is a small model that was trained here and came with the package (:mod:`mmlearn.pretrained.zoo`); the
-    output folder of ``mmlearn train`` gives its system (``load_run`` of :mod:`mmlearn.training.runs` also what it reads
-    with).
+    ``zoo/NAME`` is a small model that was trained here and came with the package (:mod:`mmlearn.pretrained.zoo`),
+    ``smollm2-135m`` a language model that a package brings (:mod:`mmlearn.pretrained.extras`); the output folder of
+    ``mmlearn train`` gives its system (``load_run`` of :mod:`mmlearn.training.runs` also what it reads with).
     Returns it in evaluation mode and in float32. Every tensor must be used and every parameter filled. With another
     ``dtype``, such as ``torch.bfloat16``, tensors that the file has in it are not copied. They are mapped into memory:
     it loads at once, reads from the file what it uses, and needs the file to stay as it is. What is learned does not
@@ -63,18 +63,27 @@ def load_pretrained(path_or_hub_id: str | Path, dtype: torch.dtype = torch.float
     if str(path_or_hub_id).startswith("zoo/"):
         from mmlearn.pretrained.zoo import load_zoo
 
-        return load_zoo(str(path_or_hub_id).removeprefix("zoo/")).model
+        return load_zoo(str(path_or_hub_id).removeprefix("zoo/")).model.to(dtype)
+    from mmlearn.pretrained.extras import is_extra, load_extra
+
+    if is_extra(path_or_hub_id):
+        return load_extra(str(path_or_hub_id), dtype)
     folder = published_folder(path_or_hub_id)
-    published = read_json(folder / "config.json")
+    published = read_config(folder)
     if published.get("model_type") == "mmlearn":
         return build_own(published, _read_tensors(folder), folder).to(dtype)
-    if {"system", "stage", "fields"} <= published.keys():  # the output folder of mmlearn train
+    if is_run(published):
         if published.get("parts") or str(published["system"]).endswith(".py"):
             run = f"mmlearn.training.runs.load_run({str(folder)!r}, system=None).system"
             raise ValueError(f"{folder} is a run of which a part or the system's file lies elsewhere: {run} opens it.")
         return build_own(published, _read_tensors(folder), folder).to(dtype)
     check_family(published, folder / "config.json")
     return build_published(published, _read_tensors(folder), folder, dtype)
+
+
+def is_run(said: Mapping[str, Any]) -> bool:
+    """Whether a ``config.json`` that says this lies in the output folder of ``mmlearn train``."""
+    return {"system", "stage", "fields"} <= said.keys()
 
 
 def check_family(published: dict[str, Any], where: Path) -> None:
@@ -162,6 +171,13 @@ def published_folder(path_or_hub_id: str | Path) -> Path:
         ) from error
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """The ``config.json`` of a folder, with the model_type that nanoVLM leaves out. Errors as of :func:`read_json`."""
+    found = read_json(folder / "config.json")
+    nameless = "model_type" not in found and {"vit_hidden_dim", "lm_hidden_dim"} <= found.keys()
+    return found | {"model_type": "nanovlm"} if nameless else found
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. ``FileNotFoundError`` where there is none, ``ValueError`` for something else."""
     if not path.is_file():
@@ -243,11 +259,11 @@ def rename(
 
 
 def _drop_twins(tied: dict[str, str], tensors: dict[str, tuple[str, Tensor]], model: nn.Module, folder: Path) -> None:
-    """Leave out what is another of the tensors once more. ``ValueError`` where it is not."""
+    """Leave out what is another of the tensors once more, or take it for that. ``ValueError`` where it is not."""
     for name, twin in tied.items():
-        if name in tensors and twin in tensors and name not in model.state_dict():
+        if name in tensors and name not in model.state_dict():
             published, tensor = tensors.pop(name)
-            if not torch.equal(tensor, tensors[twin][1]):
+            if not torch.equal(tensor, tensors.setdefault(twin, (published, tensor))[1]):
                 raise ValueError(
                     f"{folder} contradicts itself: by tie_word_embeddings in config.json {published} is the token "
                     "table once more, and it is another."

@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
+import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -21,10 +22,12 @@ from torch import Tensor, nn
 
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.files import written_whole
+from mmlearn.layers.lora import add_lora, lora_weights, merge_lora
 from mmlearn.suggestions import suggest
 
 ARCHIVES = Path(__file__).parent.parent / "data" / "archives"
 ZOO, COPYLEFT = "zoo", "zoo-copyleft"
+PIXELS = ("image_mean", "image_std")  # what a record says where a system sees pixels
 COPYLEFT_DATA = re.compile(r"\bstamps\b|openmoji|GPL|GFDL|-SA\b")  # in the name of a licence or a data set
 
 
@@ -48,32 +51,76 @@ def zoo_records() -> dict[str, dict[str, Any]]:
 
 def zoo_record(name: str) -> dict[str, Any]:
     """The record of one. Errors as of :func:`load_zoo`."""
-    return _metadata(_verified(name))[1]
+    return open_kept(name).record
+
+
+class Kept(NamedTuple):
+    """A file of the zoo whose bytes are those that were kept, and what it says of itself; its weights are not read."""
+
+    name: str
+    path: Path
+    system: str  # by which a recipe is found; empty where the model's class is a lesson's own
+    config: dict[str, Any] | None  # of a system
+    record: dict[str, Any]
+    tokenizer: Tokenizer | None
+
+    @property
+    def frozen_grid(self) -> bool:
+        """Whether it reads features of a frozen network in place of pixels."""
+        return _channels(self.config) not in (None, 3)
+
+    def pixels(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and spread of the pixels that it reads, by its record. ``ValueError`` where that has none."""
+        said = [self.record.get(key) for key in PIXELS]
+        if not all(isinstance(one, list) and len(one) == 3 for one in said):
+            raise ValueError(f"The record of zoo/{self.name} does not say {' and '.join(PIXELS)} of its pixels.")
+        mean, std = (tuple(map(float, one)) for one in said)
+        return mean, std
+
+    def load(self, into: nn.Module | None = None) -> nn.Module:
+        """The model; see :func:`load_zoo`."""
+        tensors = {
+            key: value.float() if value.is_floating_point() else value for key, value in _tensors(self.path).items()
+        }
+        if into is None and (parts := self.record.get("parts")):
+            from mmlearn.pretrained.loading import load_pretrained
+            from mmlearn.recipes.discovery import find_recipe
+
+            recipe = find_recipe(self.system)
+            given = {part: load_pretrained(name) for part, name in parts.items()}
+            into = recipe.build(recipe.config.from_dict(self.config or {}), **given)
+        if into is None:
+            from mmlearn.pretrained.loading import build_own
+
+            if not self.system:
+                raise ValueError(
+                    f"zoo/{self.name} is a model that its lesson defines: load_zoo({self.name!r}, into=model)."
+                )
+            return build_own({"system": self.system, "config": self.config}, tensors, self.path)
+        changed = self.record.get("lora")  # a frozen part is not kept, but what was learned beside it
+        if changed:
+            add_lora(into.get_submodule(changed["part"]), changed["rank"], changed["alpha"], changed["layers"])
+        own, frozen = into.state_dict(), tuple(self.record.get("without", ()))
+        missing = [key for key in own if key not in tensors and not key.startswith(frozen or ("\0",))]
+        other = [key for key in tensors if key not in own or own[key].shape != tensors[key].shape]
+        if missing or other:
+            raise ValueError(f"zoo/{self.name} does not fit this {type(into).__name__}: see {(missing + other)[0]}.")
+        into.load_state_dict(own | tensors)
+        if changed:
+            merge_lora(into.get_submodule(changed["part"]))
+        return into.eval()
 
 
 def load_zoo(name: str, into: nn.Module | None = None) -> Trained:
     """The model with this name, built from its configuration, or its weights loaded ``into`` a model of one's own.
 
     In evaluation mode, in float32. A model that it is loaded into has the same parameters by the same names; those of
-    frozen parts that come with the package are not kept, and stay as they are. Raises ``FileNotFoundError`` for a name
-    that is not there, ``ValueError`` for a changed or damaged file, and for a model that does not fit.
+    frozen parts that come with the package are not kept, and stay as they are. But LoRA that was kept (``lora`` of the
+    record) is added to the weights of its part, which no other model should share. Raises ``FileNotFoundError`` for a
+    name that is not there, ``ValueError`` for a changed or damaged file, and for a model that does not fit.
     """
-    path = _verified(name.removeprefix("zoo/"))
-    published, record, tokenizer = _metadata(path)
-    tensors = {key: value.float() if value.is_floating_point() else value for key, value in _tensors(path).items()}
-    if into is None:
-        from mmlearn.pretrained.loading import build_own
-
-        if not published.get("system"):
-            raise ValueError(f"zoo/{name} is a model that its lesson defines: load_zoo({name!r}, into=model).")
-        return Trained(build_own(published, tensors, path), tokenizer, record)
-    own, frozen = into.state_dict(), tuple(record.get("without", ()))
-    missing = [key for key in own if key not in tensors and not key.startswith(frozen or ("\0",))]
-    other = [key for key in tensors if key not in own or own[key].shape != tensors[key].shape]
-    if missing or other:
-        raise ValueError(f"zoo/{name} does not fit this {type(into).__name__}: see {(missing + other)[0]}.")
-    into.load_state_dict(own | tensors)
-    return Trained(into.eval(), tokenizer, record)
+    kept = open_kept(name)
+    return Trained(kept.load(into), kept.tokenizer, kept.record)
 
 
 class Processor(NamedTuple):
@@ -81,6 +128,8 @@ class Processor(NamedTuple):
 
     tokenizer: Tokenizer
     frozen_grid: bool  # it reads features of a frozen network in place of pixels
+    mean: tuple[float, ...] = ()  # of the pixels that it reads, one number a channel; of a frozen network none
+    std: tuple[float, ...] = ()
 
     def __call__(
         self, images: Float[Tensor, "b 3 height width"], texts: Sequence[str]
@@ -91,18 +140,36 @@ class Processor(NamedTuple):
         tokens, mask = self.tokenizer(texts)  # (b, t) each
         if self.frozen_grid:
             images = as_channels(grid_features(images, keep=False))  # (b, 96, rows, columns)
+        elif self.mean:
+            mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+            images = (images - mean) / std
         return {"image": images, "tokens": tokens, "mask": mask}
 
 
-def load_processor(name: str) -> Processor:
-    """How ``zoo/NAME`` reads pictures and texts. Errors as of :func:`load_zoo`; ``ValueError`` if it reads no texts."""
-    if (Path(name) / "config.json").is_file():
+def load_processor(name: str) -> Processor | Tokenizer:
+    """How ``zoo/NAME`` reads pictures and texts, or a language model, such as ``smollm2-135m``, turns of a chat.
+
+    The latter is a :class:`~mmlearn.pretrained.chat.ChatTokenizer`. Errors as of :func:`load_zoo`; ``ValueError`` for
+    what reads no texts.
+    """
+    from mmlearn.pretrained.extras import is_extra
+    from mmlearn.pretrained.loading import is_run, read_json
+
+    if is_extra(name):
+        from mmlearn.pretrained.chat import extra_tokenizer
+
+        return extra_tokenizer(name)
+    if (file := Path(name) / "config.json").is_file() and is_run(read_json(file)):
         raise ValueError(f"{name} is no name of the zoo; of a run: mmlearn.training.runs.load_run({name!r}).plain(…).")
-    published, _, tokenizer = _metadata(_verified(name.removeprefix("zoo/")))
-    if tokenizer is None:
+    kept = open_kept(name)
+    if kept.tokenizer is None and (parts := kept.record.get("parts")):
+        from mmlearn.pretrained.image_chat import image_tokenizer
+        from mmlearn.recipes.discovery import find_recipe
+
+        return image_tokenizer(find_recipe(kept.system).config.from_dict(kept.config or {}), parts)
+    if kept.tokenizer is None:
         raise ValueError(f"{name} reads no text, and has no tokenizer.")
-    image = (published.get("config") or {}).get("image", {})
-    return Processor(tokenizer, image.get("channels", 3) != 3)
+    return Processor(kept.tokenizer, kept.frozen_grid, *(kept.pixels() if _channels(kept.config) == 3 else ()))
 
 
 def keep(
@@ -119,20 +186,28 @@ def keep(
 
     Raises ``OSError`` where the package cannot be written, see :func:`check_writable`.
 
-    ``record`` needs ``steps``, ``seed``, ``data`` and ``licence`` (of the data). ``without`` are beginnings of names of
-    frozen parts that come with the package. Raises ``ValueError`` for a record that lacks one of these.
+    ``record`` needs ``steps``, ``seed``, ``data`` and ``licence`` (of the data), and where a system sees pixels also
+    ``image_mean`` and ``image_std``, three numbers each. ``without`` are beginnings of names of frozen parts that come
+    with the package, and ``parts`` of the record those that other packages bring: ``{"language_model":
+    "smollm2-135m"}``. Of a frozen part with LoRA the thin matrices are kept; its ``lora`` in the record says which:
+    ``{"part": "language_model", "rank": 8, "alpha": 16.0, "layers": ["query", "value"]}``. Raises ``ValueError`` for a
+    record that lacks one of these.
     """
-    if lacking := [key for key in ("steps", "seed", "data", "licence") if key not in record]:
+    config: Any = getattr(model, "config", None)
+    published = {"system": system, "config": config.to_dict() if system else None}
+    needed = ("steps", "seed", "data", "licence", *(PIXELS if _channels(published["config"]) == 3 else ()))
+    if lacking := [key for key in needed if key not in record]:
         raise ValueError(f"The record of {name} needs {lacking[0]!r}.")
+    thin = {key for key in lora_weights(model) if without and key.startswith(without)}
+    if bool(thin) != ("lora" in record):
+        raise ValueError(f"The record of {name} says lora where a part that is not kept has LoRA, and only there.")
     copyleft = COPYLEFT_DATA.search(f"{record['licence']} {record['data']}")
     folder = archives / (COPYLEFT if copyleft else ZOO)
     tensors = {
         key: (value.half() if value.is_floating_point() else value).contiguous().clone()
         for key, value in model.state_dict().items()
-        if not without or not key.startswith(without)
+        if not without or not key.startswith(without) or key in thin
     }
-    config: Any = getattr(model, "config", None)
-    published = {"system": system, "config": config.to_dict() if system else None}
     metadata = {
         "format": "pt",
         "published": json.dumps(published),
@@ -173,9 +248,9 @@ def _index() -> dict[str, tuple[Path, str]]:
     return found
 
 
-def _verified(name: str) -> Path:
-    """The file of this name, whose bytes are those that were kept."""
-    known = _index()
+def open_kept(name: str) -> Kept:
+    """The file of this name, whose bytes are compared with those that were kept. Errors as of :func:`load_zoo`."""
+    name, known = name.removeprefix("zoo/"), _index()
     if name not in known:
         raise FileNotFoundError(f"There is no zoo/{name}; {suggest(name, known)}.")
     path, digest = known[name]
@@ -183,11 +258,6 @@ def _verified(name: str) -> Path:
         raise FileNotFoundError(f"{path} is missing. Reinstall mmlearn.")
     if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
         raise ValueError(f"{path} is not the file that came with mmlearn: its bytes have changed. Reinstall mmlearn.")
-    return path
-
-
-def _metadata(path: Path) -> tuple[dict[str, Any], dict[str, Any], Tokenizer | None]:
-    """What a file says of its system, of its training, and its tokenizer."""
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
@@ -196,7 +266,18 @@ def _metadata(path: Path) -> tuple[dict[str, Any], dict[str, Any], Tokenizer | N
         engine = Engine.from_str(metadata["tokenizer"]) if metadata["tokenizer"] else None
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is of another version of mmlearn ({type(error).__name__}: {error}).") from error
-    return published, record, Tokenizer(engine, int(metadata["max_length"])) if engine else None
+    tokenizer = Tokenizer(engine, int(metadata["max_length"])) if engine else None
+    return Kept(name, path, published["system"], published["config"], record, tokenizer)
+
+
+def _channels(config: Any) -> int | None:
+    """Of the pictures that a system reads: 3 are pixels, more a frozen network's features, and None no pictures."""
+    parts = [config or {}]
+    for part in parts:
+        if isinstance(part.get("channels"), int):
+            return part["channels"]
+        parts += [value for value in part.values() if isinstance(value, dict)]
+    return None
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

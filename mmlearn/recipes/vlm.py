@@ -2,7 +2,17 @@
 
 from mmlearn.data.fields import Image, ImageDialogues
 from mmlearn.models.bridges.vlm import VLM, VLMConfig
+from mmlearn.models.text.llama import Llama
+from mmlearn.models.vision.backbone import BackboneConfig
+from mmlearn.pretrained.backbone import load_positions
 from mmlearn.recipes import LM, REPLY, OptimizerStep, Recipe, Stage
+
+
+def build(config: VLMConfig, language_model: Llama | None = None) -> VLM:
+    """With a tower that begins at random, or with the packaged one; and with a language model that there is, or not."""
+    tower = config.image_encoder
+    return VLM(config, load_positions(tower) if isinstance(tower, BackboneConfig) else None, language_model)
+
 
 RECIPE = Recipe(
     VLM,
@@ -10,8 +20,9 @@ RECIPE = Recipe(
     reads=(Image(), ImageDialogues()),
     stages=(
         Stage(LM, (OptimizerStep(trains=("projector",)),), name="align"),
-        Stage(REPLY, (OptimizerStep(trains=("projector", "language_model")),), name="instruct"),
+        Stage(REPLY, (OptimizerStep(),), name="instruct"),  # what is not frozen
     ),
+    build=build,
     writes=True,
     architecture="""
     image -> *ViT [frozen] -> pixel shuffle -> projector -> sequence [in place of image tokens]

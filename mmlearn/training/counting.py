@@ -6,6 +6,7 @@ as of hidden words, and packed texts are as long as there are positions.
 """
 
 import copy
+import inspect
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -62,12 +63,14 @@ def count(
     chunk: int = 1024,
     stage: str | None = None,
     text_length: int = 77,
+    pack: int | None = None,
     **learned: str,
 ) -> Count:
     """Count a system and a step of its training, in its first stage unless another is named.
 
-    Texts have ``text_length`` tokens and those that stand for an image, or as many as the system takes. The rest is as
-    for :func:`count_training`, and so is ``ValueError``; also for a batch that the devices cannot share.
+    Texts have ``text_length`` tokens and those that stand for an image, or as many as the system takes; with ``pack``
+    as many as fit share a row of so many tokens. The rest is as for :func:`count_training`, and so is ``ValueError``;
+    also for a batch that the devices cannot share, and for rows that no text fits into, or that the system cannot read.
     """
     if min(batch, devices) < 1 or batch % devices:
         raise ValueError(
@@ -81,7 +84,10 @@ def count(
         warnings.filterwarnings("ignore", ".*copying from a non-meta parameter")  # of a part that comes with weights
         system = recipe.make(config).train()
         batches = [grown(example, holds, batch // devices, t) for example in examples]
-    return count_training(system, recipe.stage(stage).optimizer_steps, batches, devices=devices, chunk=chunk, **learned)
+        if pack is not None:
+            batches = [_in_rows(one, system, pack) for one in batches]
+    turns = recipe.stage(stage).optimizer_steps
+    return count_training(system, turns, batches, samples=batch // devices, devices=devices, chunk=chunk, **learned)
 
 
 def count_training(
@@ -89,6 +95,7 @@ def count_training(
     optimizer_steps: Sequence[OptimizerStep],
     batches: Sequence[Batch],
     *,
+    samples: int | None = None,
     devices: int = 1,
     chunk: int = 1024,
     precision: str = "no",
@@ -96,7 +103,8 @@ def count_training(
 ) -> Count:
     """Count a system that is there, on any device, and a step of its training in these ``optimizer_steps``.
 
-    ``batches`` are those of one device, one for each task; their numbers do not count. Its memory is counted
+    ``batches`` are those of one device, one for each task, of so many ``samples``, or as many as there are rows; their
+    numbers do not count. Its memory is counted
 
     - *plain*;
     - *recomputed*: of each transformer block only its input is kept, as
@@ -113,7 +121,8 @@ def count_training(
         raise ValueError(f"There is no precision {precision!r}; {suggest(precision, PRECISIONS)}.")
     if chunk < 1:
         raise ValueError(f"A chunk has at least one row, got {chunk}.")
-    b, flops, state, most, found = len(next(iter(batches[0].values()))), 0, 0, 0, []
+    b = samples or len(next(iter(batches[0].values())))
+    flops, state, most, found = 0, 0, 0, []
     with _without_numbers(type(system).__name__, devices):
         system, batches = _fake(system), [{name: _empty(x) for name, x in batch.items()} for batch in batches]
         named = dict(system.named_parameters())
@@ -157,6 +166,19 @@ def grown(batch: Batch, holds: Mapping[str, str], b: int, t: int) -> Batch:
         return [sizes.get(axis, n) for axis, n in zip(holds[name].split()[1:], x.shape)]
 
     return {name: torch.empty(shape(name, x), dtype=x.dtype) for name, x in batch.items()}
+
+
+def _in_rows(batch: Batch, system: nn.Module, length: int) -> Batch:
+    """A batch without numbers whose texts share rows, as :func:`mmlearn.data.packed.pack` has it; the last is full."""
+    (b, t), image = batch["tokens"].shape, batch.get("image", torch.empty(0))
+    if "conversation" not in inspect.signature(system.forward).parameters:
+        raise ValueError(f"{type(system).__name__} reads one text in each row: leave pack out.")
+    if (several := length // t) == 0:
+        raise ValueError(f"A conversation of {t} tokens, with those of its image, does not fit into rows of {length}.")
+    rows = -(-b // several)
+    found = {name: x.new_empty(rows, several * t) for name, x in batch.items() if x.shape == (b, t)}
+    found |= {"conversation": found["tokens"], "image": image.new_empty(rows, several, *image.shape[1:])}
+    return found | {"image_mask": torch.empty(rows, several, dtype=torch.bool)}
 
 
 def _step(system: nn.Module, loss: str, batch: Batch, dtype: torch.dtype | None = None) -> None:

@@ -9,6 +9,7 @@ from mmlearn.data.batches import spread
 from mmlearn.data.catalogue import data_sets, given_options, held_out, is_endless
 from mmlearn.data.readers.files import EmptySplit
 from mmlearn.evaluation.measures import Rows
+from mmlearn.pretrained.chat import ChatTokenizer
 from mmlearn.recipes.recipe import Objective
 from mmlearn.training.runs import Run
 
@@ -98,7 +99,10 @@ def _served(run: Run, objectives: list[Objective], sample: Any) -> list[Objectiv
 
 
 def measure(run: Run, samples: list[Any], objectives: list[Objective]) -> Rows:
-    """Every measure of these objectives on samples in hand."""
+    """Every measure of these objectives on samples in hand. ``ValueError`` for what none of them measures."""
+    among_words = any(one.name == "reply" for one in objectives) or hasattr(run.system, "image_token")
+    if among_words and isinstance(run.tokenizer, ChatTokenizer):
+        raise ValueError(f"{run.name} answers in turns of a chat, which is not measured here; ask it: mmlearn chat.")
     rows: Rows = {}
     for one in dict.fromkeys(each for objective in objectives for each in objective.measures):
         rows |= one(run, samples)

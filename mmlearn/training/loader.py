@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from mmlearn.data.batches import Batches, Samples
 from mmlearn.files import written_whole
 from mmlearn.training import distributed
-from mmlearn.training.stopping import leave_stopping_to_others, told_of_lost_workers
+from mmlearn.training.stopping import leave_stopping_to_others
 
 LEFT_OUT = "left_out.json"  # in a run's folder, where something was
 NAMED = 10  # files that cannot be read are named while they are met; more are only counted
@@ -47,16 +47,15 @@ def load_batches(batches: Batches, order: range, workers: int, seed: int) -> Ite
     ahead: dict[str, Any] = dict(num_workers=workers, prefetch_factor=4 if workers else None)
     ahead |= dict(pin_memory=torch.cuda.is_available(), worker_init_fn=leave_stopping_to_others)
     loader = DataLoader(_Noted(batches), batch_size=None, sampler=order, generator=own, **ahead)
-    with told_of_lost_workers(workers):
-        for number, (batch, notes, bad) in zip(order, loader):
-            data: Any = batches.source(number)
-            if notes:
-                data.note(notes)
-            if bad:
-                data.note_bad(bad)
-            if batches.rank == 0:
-                _tell_bad(data)
-            yield batch
+    for number, (batch, notes, bad) in zip(order, loader):
+        data: Any = batches.source(number)
+        if notes:
+            data.note(notes)
+        if bad:
+            data.note_bad(bad)
+        if batches.rank == 0:
+            _tell_bad(data)
+        yield batch
 
 
 def _tell_bad(data: Any) -> None:

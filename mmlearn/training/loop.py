@@ -23,7 +23,7 @@ from mmlearn.training.memory import save_memory
 from mmlearn.training.optimizers import schedule
 from mmlearn.training.options import TrainingOptions, at_least
 from mmlearn.training.out_of_memory import tells_what_fits
-from mmlearn.training.stopping import Stopped, asked_to_stop
+from mmlearn.training.stopping import Stopped, asked_to_stop, told_of_lost_workers
 from mmlearn.training.updates import Update
 
 
@@ -80,7 +80,8 @@ def fit(
     order = range(start * options.accumulate, steps * options.accumulate)
     loader = load_batches(batches, order, options.workers, seed)
     less_memory = save_memory(model, options.recompute, options.chunk)
-    with less_memory, log.start(start, steps), asked_to_stop() as asked:
+    known = told_of_lost_workers(options.workers)  # here, because PyTorch raises wherever this process stands
+    with less_memory, log.start(start, steps), known, asked_to_stop() as asked:
         for step in range(start + 1, steps + 1):
             metrics = train_step(accelerator, updates, loader, options, rates[step - 1])
             log.add(step, rates[step - 1], metrics)

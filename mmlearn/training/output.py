@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from mmlearn.files import is_still, open_unlinked, refuse_links, remove
+from mmlearn.pretrained.chat import ChatTokenizer
 from mmlearn.recipes import hinge_at_equal_similarity, ln_batch
 from mmlearn.training.checkpoint import checkpoints
 from mmlearn.training.data import kept_before
@@ -162,9 +163,11 @@ def nothing_half_written(output: Path) -> Iterator[None]:
 
 
 def command_after(
-    output: Path, data: str, language: str | None, *, stream: bool, skip_bad: bool, own: str | None
+    run: Run, output: Path, data: str, language: str | None, *, stream: bool, skip_bad: bool, own: str | None
 ) -> str:
-    """The command that evaluates what was trained."""
+    """The command that evaluates what was trained, or asks it."""
+    if any(isinstance(getattr(item, "tokenizer", None), ChatTokenizer) for item in run.fields.values()):
+        return shlex.join(["mmlearn", "chat", str(output), "--image", "FILE"])
     data = "FOLDER" if stream and not Path(data).is_dir() else data  # such as a pattern of shards
     found = ["mmlearn", "evaluate", str(output), "--data", data, *(["--language", language] if language else [])]
     return shlex.join(found + ["--skip-bad"] * (skip_bad and not stream) + (["--system", own] if own else []))

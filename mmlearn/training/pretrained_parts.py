@@ -1,7 +1,8 @@
 """Parts that others have trained: a language model, or the encoder of pictures, taken over into a new system.
 
 ``--start language_model=runs/gpt2`` takes a finished run, of a GPT-2 alone or of a system that has one, or a published
-folder. With its weights come its configuration and what it reads with: its vocabulary, the mean and spread of pixels.
+model: a folder, or a hub id. With its weights come its configuration and what it reads with: its vocabulary and its
+turns of a chat, the size, mean and spread of pixels. ``--start image_encoder=mobilenetv2`` is the packaged tower.
 """
 
 import inspect
@@ -14,11 +15,16 @@ from typing import Any, NamedTuple, get_type_hints
 
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Field, Tokens
+from mmlearn.data.fields import Field, Image, Tokens
 from mmlearn.data.tokenizer import PublishedTokenizer
 from mmlearn.layers.config import Config
+from mmlearn.layers.lora import named_with_lora
 from mmlearn.pretrained import load_pretrained
+from mmlearn.pretrained.backbone import load_positions
+from mmlearn.pretrained.chat import CHAT_FILE, ChatTokenizer
+from mmlearn.pretrained.image_chat import plain_chat, with_chat
 from mmlearn.pretrained.loading import published_folder, read_json
+from mmlearn.pretrained.tower import MOBILENET, fields_of, pixel_settings
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.suggestions import suggest
 from mmlearn.training.checkpoint import difference
@@ -58,40 +64,76 @@ def read_parts(folders: Mapping[str, str | Path], config: Config) -> dict[str, P
 
 
 def _read_part(name: str, folder: str, config: Config) -> Part:
-    from mmlearn.training.runs import load_run, named
-
     known = [each for each, value in vars(config).items() if isinstance(value, Config)]
     if name not in known:
         raise ValueError(f"There is no part {name!r} to start from; {suggest(name, known)}.")
-    file, fields = Path(folder) / "config.json", {}
-    if file.is_file() and "fields" in read_json(file):
-        run = load_run(folder)
-        whole, fields = run.system, named(run.fields.values())
-    else:
-        whole, fields = load_pretrained(folder), _published_fields(published_folder(folder))
+    if name == "image_encoder" and folder == MOBILENET:
+        tower = load_positions(seen := fields_of(MOBILENET))
+        as_they_are = Image((0.0,) * 3, (1.0,) * 3, image_size=tower.input_size)  # it normalises them itself
+        return Part(seen, tower.state_dict(), {"image": as_they_are}, folder)
+    among_words = name == "language_model" and hasattr(config, "image_token")  # images stand there
+    whole, fields = _read_whole(folder, among_words)
     wanted = get_type_hints(type(config))[name]
-    own = _find(whole.config, wanted)
+    own: Any = _find(whole.config, wanted)
     if own is None:
         raise ValueError(
             f"{folder} is a {type(whole).__name__}, in which there is no {name} of the kind that is needed here."
         )
+    if among_words:
+        own = replace(own, start_token=None)  # which the template of its chat writes
     module = next((part for key, part in whole.named_modules() if key.split(".")[-1] == name), whole)
     reads = inspect.signature(module.forward).parameters
-    return Part(own, module.state_dict(), {entry: one for entry, one in fields.items() if entry in reads}, folder)
+    found = {entry: one for entry, one in fields.items() if entry in reads}
+    if isinstance(pixels := found.get("image"), Image) and not pixels.frozen_grid and isinstance(own.image_size, int):
+        found["image"] = replace(pixels, image_size=own.image_size)
+    return Part(own, module.state_dict(), found, folder)
+
+
+def _read_whole(folder: str, among_words: bool) -> tuple[Any, dict[str, Field]]:
+    """A run, or a published model, and what it reads with; its texts in turns where images stand ``among_words``."""
+    from mmlearn.training.runs import load_run, named
+
+    file = Path(folder) / "config.json"
+    if file.is_file() and "fields" in read_json(file):
+        run = load_run(folder)
+        fields = named(run.fields.values())
+        if among_words and isinstance(known := fields.get("tokens"), Tokens):
+            words: Any = known.tokenizer
+            fields["tokens"] = Tokens(words if isinstance(words, ChatTokenizer) else plain_chat(words))
+        return run.system, fields
+    if among_words:
+        model, chat = with_chat(folder)
+        return model, {"tokens": Tokens(chat)}
+    return load_pretrained(folder), _published_fields(published_folder(folder))
 
 
 def _published_fields(folder: Path) -> dict[str, Field]:
-    """What reads texts as a published language model does, where its vocabulary lies beside its weights."""
-    if not (folder / "tokenizer.json").is_file():
-        return {}
+    """What reads texts and pixels as a published model does, where files beside its weights say it."""
+    pixels = pixel_settings(folder)
+    fields: dict[str, Field] = {} if pixels is None else {"image": Image(**pixels)}
     said = read_json(folder / "config.json")
     start, end, pad = (said.get(f"{name}_token_id") for name in ("bos", "eos", "pad"))
+    if not (folder / "tokenizer.json").is_file() or "vision_config" in said:  # whose image tower alone is taken
+        return fields
     if start is None or end is None:
         raise ValueError(
             f"{folder / 'config.json'} names no bos_token_id and eos_token_id, with which texts begin and end."
         )
     special = dict(start_token=start, end_token=end, pad_token=end if pad is None else pad)
-    return {"tokens": Tokens(PublishedTokenizer.read(folder, max_length=LONGEST, **special))}
+    return fields | {"tokens": Tokens(PublishedTokenizer.read(folder, max_length=LONGEST, **special))}
+
+
+def image_side(parts: Mapping[str, Part]) -> int | None:
+    """How many pixels a side the images of a part have, where one reads pixels; else None."""
+    sides = (one for part in parts.values() if isinstance(one := part.fields.get("image"), Image))
+    return next((one.image_size for one in sides if not one.frozen_grid), None)
+
+
+def load_field(item: Field, folder: Path, values: dict[str, Any]) -> Any:
+    """A field with what it learned when the run of this folder began; its texts in turns where they were."""
+    known: Any = item.load(folder, values)
+    chats = isinstance(known, Tokens) and (folder / CHAT_FILE).is_file()
+    return replace(known, tokenizer=ChatTokenizer.load(folder)) if chats else known
 
 
 def _find(config: Any, kind: type[Config]) -> Config | None:
@@ -127,9 +169,10 @@ def fill_parts(system: nn.Module, parts: Mapping[str, Part]) -> None:
                     "trained with the same, or leave out what changes it."
                 )
         module = getattr(system, name)
-        if found := difference(part.weights, module.state_dict()):
+        weights = named_with_lora(module, part.weights)
+        if found := difference(weights, module.state_dict()):
             raise ValueError(f"{name} of {part.folder} is not built as it is here: {found}.")
-        module.load_state_dict(part.weights)
+        module.load_state_dict(weights)
 
 
 def tell_untaught(system: nn.Module, parts: Mapping[str, Part], moved: Collection[str]) -> None:
@@ -165,5 +208,6 @@ def completed(tensors: dict[str, Tensor], system: nn.Module, parts: Mapping[str,
             raise ValueError(
                 f"{file} lacks {name}, which came from {folder}, and that is no longer there: put it back."
             ) from error
+        weights = named_with_lora(getattr(system, name), weights)
         found |= {f"{name}.{key}": value for key, value in weights.items()}
     return found

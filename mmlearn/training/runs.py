@@ -17,7 +17,8 @@ from torch.utils.data import ConcatDataset, Dataset
 import mmlearn
 from mmlearn.data.batches import CollateFunction, fetch
 from mmlearn.data.collate import Collate, TaskSampler
-from mmlearn.data.fields import Batch, Field, Label, resize, size
+from mmlearn.data.fields import Batch, Field, Label, MaskedTokens, resize, size
+from mmlearn.data.packed import Packed
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.evaluation.eval_mode import evaluating
 from mmlearn.files import written_whole
@@ -25,16 +26,17 @@ from mmlearn.layers.config import Config
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.recipes.recipe import Objective, Recipe, Stage, Task
 from mmlearn.training.checkpoint import difference, misfit
-from mmlearn.training.options import setting, with_settings
 from mmlearn.training.pretrained_parts import (
     Part,
     completed,
     fill_parts,
+    load_field,
     read_as_parts_do,
     tell_untaught,
     unmoved,
     with_parts,
 )
+from mmlearn.training.settings import setting, with_settings
 
 Data = Dataset | Mapping[str | None, Dataset]
 
@@ -80,9 +82,14 @@ class Run:
                 return item
         raise ValueError(f"Batches of {self.name} have no {entry}.")
 
-    def collate(self, *, seed: int = 0, augment: bool = False) -> CollateFunction:
-        """The collation that this system trains with. ``seed`` is of what is masked, exchanged and drawn."""
-        collates = [
+    def collate(self, *, seed: int = 0, augment: bool = False, pack: int | None = None) -> CollateFunction:
+        """The collation that this system trains with. ``seed`` is of what is masked, exchanged and drawn.
+
+        With ``pack`` several conversations share a row of so many tokens; ``ValueError`` for a system that reads none.
+        """
+        if pack is not None and "conversation" not in inspect.signature(self.system.forward).parameters:
+            raise ValueError(f"{self.name} reads one text in each row: leave pack out.")
+        collates: list[CollateFunction] = [
             Collate(
                 [self.fields[item] for item in self.recipe.fields([task])],
                 [label for one in task for label in one.labels],
@@ -92,6 +99,7 @@ class Run:
             )
             for task in self.tasks
         ]
+        collates = collates if pack is None else [Packed(one, pack) for one in collates]
         sources = [task[0].data for task in self.tasks]
         if len(collates) == 1 and sources == [None]:
             return collates[0]
@@ -194,13 +202,16 @@ def new_run(
     config = recipe.config.preset(preset) if isinstance(preset, str) else preset
     tasks = chosen.tasks(objectives, together)
     items = with_options(recipe.fields(tasks), options, name)
+    labels = [label for task in tasks for one in task for label in one.labels]
+    if options.get("grounded") and not any(isinstance(label, MaskedTokens) for label in labels):
+        raise ValueError(f"{name} hides no words here: leave grounded out.")
     if start is None:
-        config = with_parts(with_settings(resize(config, dict(recipe.settings)), settings, name), parts)
+        asked = with_settings(resize(config, dict(recipe.settings)), settings, name)
+        config = with_parts(asked, parts)
     else:
         decided = [*options, *settings, *parts, *(["preset"] if preset != "tiny" else [])]
         _check_start(start, name, decided)
-        config = start.system.config
-    asked = config
+        asked = config = start.system.config
     seen = {item: _samples_of(item, recipe, tasks, data) for item in items}
     for item in items:
         item.check_sample(fetch(seen[item], [0])[0], name)
@@ -215,7 +226,7 @@ def new_run(
         config = resize(config, fields[item].sizes())
     for key in settings:
         if (found := setting(config, key)) != setting(asked, key):
-            raise ValueError(f"{key} is {found} with this data, and cannot be set: leave it out.")
+            raise ValueError(f"{key} is {found} with this data or part, and cannot be set: leave it out.")
     torch.manual_seed(seed)
     system = recipe.make(config)
     moved = {name for turn in chosen.optimizer_steps for name in turn.trained_names(system)}
@@ -235,7 +246,7 @@ def new_run(
 def _known(item: Field, folder: Path, values: Any) -> Field:
     """A field with what it learned when the run of this folder began."""
     try:
-        return item.load(folder, values)
+        return load_field(item, folder, values)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         path = folder / "config.json"
         raise ValueError(f"{path} was not written by mmlearn train, or is damaged: {error}") from error
@@ -348,7 +359,7 @@ def _read(values: Any, folder: Path, system: str | Path | None) -> tuple[Run, Ca
     stage, objectives = recipe.stage(values["stage"]), tuple(map(str, values["objectives"]))
     config, fields = recipe.config.from_dict(values["config"]), {}
     for key, item in named(recipe.fields(stage.tasks(objectives, together))).items():
-        known = fields[item] = item.load(folder, values["fields"][key])
+        known = fields[item] = load_field(item, folder, values["fields"][key])
         if wrong := {key: value for key, value in known.sizes().items() if size(config, key, value) != value}:
             key, value = next(iter(wrong.items()))
             raise ValueError(f"{type(item).__name__} has {key} {value}, and the model {size(config, key)}.")

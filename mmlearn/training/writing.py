@@ -15,10 +15,10 @@ from mmlearn.data.readers.images import ImageText, read_image
 from mmlearn.data.readers.sound import SoundSample, read_sound
 from mmlearn.evaluation.eval_mode import evaluating
 from mmlearn.generation.decoding import beam_search, greedy, sample
+from mmlearn.pretrained.chat import ChatTokenizer
 from mmlearn.recipes.discovery import find_recipe, system_files
 from mmlearn.recipes.recipe import Recipe
 from mmlearn.suggestions import suggest
-from mmlearn.training.published import ChatTokenizer
 from mmlearn.training.runs import Run
 
 STRATEGIES: dict[str, Callable[..., Tensor]] = {

@@ -1,5 +1,6 @@
 """Pictures with their numbers."""
 
+from mmlearn.visualization.chat import chat_widget
 from mmlearn.visualization.curves import curves, line_panels
 from mmlearn.visualization.explorer import Explorer, alignment_explorer
 from mmlearn.visualization.figures import (
@@ -23,7 +24,6 @@ from mmlearn.visualization.sounds import (
     spectrogram_rows,
     word_times,
 )
-from mmlearn.visualization.texts import hue_wheels, token_attention, token_heat
 
 __all__ = [
     "Explorer",
@@ -32,13 +32,13 @@ __all__ = [
     "attention_over_sounds",
     "bars",
     "caption_matrix",
+    "chat_widget",
     "contact_sheet",
     "curves",
     "embedding_plane",
     "grouped_bars",
     "head_table",
     "heat_maps",
-    "hue_wheels",
     "images_found",
     "iso_flop_curves",
     "line_panels",
@@ -50,7 +50,5 @@ __all__ = [
     "similarity_matrix",
     "spectrogram_rows",
     "spread_bars",
-    "token_attention",
-    "token_heat",
     "word_times",
 ]  # fmt: skip

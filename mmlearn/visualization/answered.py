@@ -1,6 +1,8 @@
 """What a language model wrote about pictures, below or over them; and what each trained parameter of a bridge buys."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 from jaxtyping import Float
@@ -10,8 +12,8 @@ from torch import Tensor
 from mmlearn.visualization.figures import MUTED, PLAIN, RIGHT, WRONG, frame_image, new_figure, show_image
 
 
-def named_share(written: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> float:
-    """Of all names that were written, each counted once in its list, the share that are among the true ones."""
+def name_precision(written: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> float:
+    """Precision: of all names that were written, each counted once in its list, the share among the true ones."""
     hits = [name in names for row, names in zip(written, true) for name in set(row)]
     return sum(hits) / max(len(hits), 1)
 
@@ -31,7 +33,7 @@ def answer_board(
 
     A line is broken between names, after about ``wide`` letters.
     """
-    from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea, VPacker
+    from matplotlib.offsetbox import HPacker, TextArea
 
     boards = []
     for row in written:
@@ -54,22 +56,28 @@ def answer_board(
             ends = [*[","] * (len(line) - 1), "" if line is lines[-1] else ","]
             parts = [TextArea(name + end, textprops=ink) for name, end, ink in zip(line, ends, inks)]
             packed.append(HPacker(children=parts, pad=0, sep=3))
-        below = AnchoredOffsetbox("upper center", child=VPacker(children=packed, pad=0, sep=2.5, align="left"),
-                                  frameon=False, pad=0.3, bbox_to_anchor=(0.5, 0.0),
-                                  bbox_transform=axis.transAxes)  # fmt: skip
-        axis.add_artist(below)
+        _text_below(axis, packed)
     figure.suptitle(title, fontsize=10.5)
     return figure
 
 
-def found_share(written: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> float:
-    """Of all true names the share that was written: what :func:`named_share` is as precision, this is as recall."""
-    return named_share(true, written)
+def _text_below(axis: Any, lines: Sequence[Any]) -> None:
+    """Lines of text under a picture, from its left edge."""
+    from matplotlib.offsetbox import AnchoredOffsetbox, VPacker
+
+    packed = VPacker(children=list(lines), pad=0, sep=2.5, align="left")
+    below = dict(bbox_to_anchor=(0.0, 0.0), bbox_transform=axis.transAxes)
+    axis.add_artist(AnchoredOffsetbox("upper left", child=packed, frameon=False, pad=0.1, **below))
+
+
+def name_recall(written: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> float:
+    """Recall: of all true names, each counted once in its list, the share that was written."""
+    return name_precision(true, written)
 
 
 def lists_line(what: str, written: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> str:
     """``what: 60% of the names it writes are there; it writes 45% of those that are there``, for titles."""
-    right, found = named_share(written, true), found_share(written, true)
+    right, found = name_precision(written, true), name_recall(written, true)
     return f"{what}: {right:.0%} of the names it writes are there; it writes {found:.0%} of those that are there"
 
 
@@ -133,9 +141,10 @@ def bought(
     ordered = sorted(points.items(), key=lambda point: point[1])
     for rank, (name, (parameters, share)) in enumerate(ordered):
         axis.plot(parameters, share, "o", markersize=8, color="#146edc")
-        last = rank == len(ordered) - 1  # which has its room at the right, the others at the left
-        axis.annotate(f"{name}: {share:.0%}", (parameters, share), xytext=(10 if last else -10, 0),
-                      textcoords="offset points", ha="left" if last else "right", va="center", fontsize=9)  # fmt: skip
+        crowded = any(abs(share - other) < 0.08 for _, (_, other) in ordered[:rank])
+        right = crowded or rank == len(ordered) - 1  # where there is room; the others have it at the left
+        axis.annotate(f"{name}: {share:.0%}", (parameters, share), xytext=(10 if right else -10, -12 * crowded),
+                      textcoords="offset points", ha="left" if right else "right", va="center", fontsize=9)  # fmt: skip
     for name, floor in floors.items():
         axis.axhline(floor, color=MUTED, linestyle="--", linewidth=1)
         axis.annotate(f" {name}", (0, floor), xycoords=("axes fraction", "data"), ha="left", va="bottom", fontsize=9,
@@ -146,4 +155,44 @@ def bought(
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axis.spines[["top", "right"]].set_visible(False)
     axis.set_title(title, fontsize=10.5)
+    return figure
+
+
+@plt.rc_context(PLAIN)
+def dialogue_board(
+    images: Sequence[Float[Tensor, "3 height width"]],
+    turns: Sequence[Sequence[tuple[str, str, bool | None]]],
+    *,
+    title: str = "",
+    columns: int = 4,
+    wide: int = 30,
+) -> Figure:
+    """Pictures, and below each its questions and what a model answered: green if right, red if wrong, else dark.
+
+    A turn is (question, answer, whether it is right or ``None``); a question that is empty is not drawn. Lines are
+    broken after about ``wide`` letters. Raises ``ValueError`` where pictures and turns are not as many.
+    """
+    from matplotlib.offsetbox import TextArea
+
+    if len(images) != len(turns):
+        raise ValueError(f"There are {len(images)} pictures and turns of {len(turns)}; give one of each.")
+    boards: list[list[tuple[str, str, str]]] = []
+    for each in turns:
+        lines = []
+        for question, answer, right in each:
+            ink = "#24292f" if right is None else RIGHT if right else WRONG
+            lines += [(line, "#57606a", "normal") for line in textwrap.wrap(question, wide)]
+            lines += [(line, ink, "bold") for line in textwrap.wrap(answer, wide) or ["(nothing)"]]
+        boards.append(lines)
+    rows, deepest = -(-len(images) // columns), max(map(len, boards))
+    figure, axes = new_figure(rows, columns, 2.45, 2.45 + 0.19 * deepest + 0.4 / rows)
+    for axis in axes.flat[len(images) :]:
+        axis.axis("off")
+    for axis, image, lines in zip(axes.flat, images, boards):
+        show_image(axis, image)
+        frame_image(axis, "#d0d7de", 1)
+        _text_below(
+            axis, [TextArea(line, textprops=dict(size=9, color=ink, weight=weight)) for line, ink, weight in lines]
+        )
+    figure.suptitle(title, fontsize=10.5)
     return figure

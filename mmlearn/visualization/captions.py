@@ -1,11 +1,9 @@
-"""Captions in figures: their words in colour, a choice between two of them, and scores of such choices."""
+"""Captions in figures: their words in colour, a choice between two of them."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -119,22 +117,5 @@ def caption_choices(
             table.text(1.05, at, f"{share:.0%}", va="center", fontsize=8.5, color=colour, weight="bold")
         table.plot([0.5, 0.5], [first - 0.5, first + len(shares) - 0.5], color="#24292f", linestyle="--", linewidth=0.9)
         table.text(0.5, first + len(shares) - 0.45, "50%", ha="center", va="top", fontsize=7, color=MUTED)
-    figure.suptitle(title, fontsize=10.5)
-    return figure
-
-
-@plt.rc_context(PLAIN)
-def score_matrix(rows: Mapping[str, Mapping[str, float]], *, chance: float, title: str = "") -> Figure:
-    """Shares as a matrix, a row for each model and a column for each test; the greener the further above chance."""
-    names = list(next(iter(rows.values())))
-    values = np.array([[row[name] for name in names] for row in rows.values()])
-    figure, ((axis,),) = new_figure(1, 1, 2.2 + 1.25 * len(names), 0.95 + 0.52 * len(rows))
-    axis.imshow(np.clip((values - chance) / (1 - chance), 0, 1), cmap="Greens", vmin=0, vmax=1.35, aspect="auto")
-    for (row, column), value in np.ndenumerate(values):
-        axis.text(column, row, f"{value:.0%}", ha="center", va="center", fontsize=12)
-    axis.set_xticks(range(len(names)), [textwrap.fill(name, 16) for name in names], fontsize=9.5)
-    axis.set_yticks(range(len(rows)), [textwrap.fill(name, 26) for name in rows], fontsize=9.5)
-    axis.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
-    axis.spines[:].set_visible(False)
     figure.suptitle(title, fontsize=10.5)
     return figure

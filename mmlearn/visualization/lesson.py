@@ -1,7 +1,7 @@
 """What lessons draw: where words point, laid over the picture; curves with their floors; small tables.
 
-What a map does not attend to fades towards white and grey, and what it attends to keeps its own colours, so that a map
-never hides or tints what it is about. Its peak is a ring; the true region is a thin outline.
+What a map does not attend to fades towards pale grey, and what it attends to keeps its own colours. Its peak is a ring;
+the true region is a thin outline.
 """
 
 import re
@@ -22,20 +22,8 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from mmlearn.escaping import in_markdown, plain
-from mmlearn.visualization.answered import answer_board as answer_board  # which lessons ask for here
-from mmlearn.visualization.answered import bought as bought
-from mmlearn.visualization.answered import fitting_words as fitting_words
-from mmlearn.visualization.answered import found_share as found_share
-from mmlearn.visualization.answered import lists_line as lists_line
-from mmlearn.visualization.answered import named_share as named_share
-from mmlearn.visualization.answered import words_over as words_over
 from mmlearn.visualization.captions import INKS, WIDE, coloured_caption, in_lines
-from mmlearn.visualization.captions import caption_choices as caption_choices
-from mmlearn.visualization.captions import score_matrix as score_matrix
 from mmlearn.visualization.figures import MUTED, PLAIN, RIGHT, WRONG, frame_image, new_figure, show_image
-from mmlearn.visualization.lesson_sounds import aligned_over_sound as aligned_over_sound
-from mmlearn.visualization.lesson_sounds import ctc_lattice as ctc_lattice
-from mmlearn.visualization.lesson_sounds import written_over_sound as written_over_sound
 
 Box = Sequence[float]  # left, top, right, bottom, as shares of the picture's sides
 
@@ -46,11 +34,10 @@ def spotlight(image: Float[Tensor, "3 height width"], weights: Float[Tensor, "ro
     Weights are scaled between their lowest and their highest, and interpolated between the middles of the patches.
     """
     share = (weights - weights.min()) / (weights.max() - weights.min()).clamp(min=1e-9)
-    heat = F.interpolate(share[None, None].float(), image.shape[-2:], mode="bicubic", align_corners=False)[0].clamp(
-        0, 1
-    )
+    heat = F.interpolate(share[None, None].float(), image.shape[-2:], mode="bicubic", align_corners=False)[0]
+    strength = heat.clamp(0, 1) ** 1.5
     pale = 0.72 + 0.28 * image.mean(0, keepdim=True).expand_as(image)  # grey, near white
-    return heat**1.5 * image + (1 - heat**1.5) * pale
+    return strength * image + (1 - strength) * pale
 
 
 def peak(weights: Float[Tensor, "rows columns"]) -> tuple[float, float]:
@@ -74,6 +61,12 @@ def box_share(boxes: Sequence[Sequence[Box]]) -> float:
     """The chance of :func:`pointing_score`: the mean share of the picture that the boxes of a map cover."""
     areas = [sum((right - left) * (bottom - top) for left, top, right, bottom in each) for each in boxes]
     return sum(areas) / max(len(areas), 1)
+
+
+def mentioned(samples: Sequence[Any], number: int = 0) -> tuple[list[str], list[list[Box]]]:
+    """Of each collage what its caption mentions first, or as ``number`` says: the words, and the boxes of the thing."""
+    boxes = [(sample.boxes[sample.boxes_of(sample.links[number])] / sample.size).tolist() for sample in samples]
+    return [sample.caption[sample.links[number].start : sample.links[number].end] for sample in samples], boxes
 
 
 def _ring(axis: Any, weights: Tensor, size: tuple[int, int], colour: str) -> None:
@@ -136,18 +129,21 @@ def answers(
     hits: Sequence[Sequence[bool]],
     chance: Sequence[float],
     *,
+    models: Sequence[str] = (),
+    hit: str = "fit",
     title: str = "",
 ) -> Figure:
-    """For each sentence a row of pictures, the nearest first; those that fit it have a green frame.
+    """For each sentence a row of pictures, the nearest first; those that ``hit`` have a green frame.
 
-    ``chance`` is for each sentence the share of all pictures that fit it.
+    ``chance`` is for each sentence the share of all pictures that do; ``models`` are the names of who found them.
     """
     figure, axes = new_figure(len(sentences), len(images[0]), 1.75, 2.05)
     for row, (sentence, shown, right, share) in enumerate(zip(sentences, images, hits, chance)):
+        found_by = f", {models[row]}" if models else ""
         for axis, image, fits in zip(axes[row], shown, right):
             show_image(axis, image)
             frame_image(axis, RIGHT if fits else "#d0d7de", 3 if fits else 1)
-        told = f"“{sentence}”: {sum(right)} of {len(right)} fit (of all pictures {share:.1%})"
+        told = f"“{sentence}”{found_by}: {sum(right)} of {len(right)} {hit} (of all pictures {share:.1%})"
         above = axes[row, 0].text(0, 1.03, told, fontsize=10.5, va="bottom", transform=axes[row, 0].transAxes)
         above.set_in_layout(False)  # it is wider than its picture
     figure.get_layout_engine().set(hspace=0.14)
@@ -192,6 +188,12 @@ def score_line(what: str, score: float, *, chance: float | None = None, untraine
     return f"{what}: {score:.0%}" + (f" ({told})" if told else "")
 
 
+def report_lines(title: str, rows: Mapping[str, Mapping[str, float]]) -> str:
+    """A title, and a line for each row of a lesson's report: ``what: yours 87 %, trained for longer 95 % (…)``."""
+    row_line = "{}: yours {here:.0%}, trained for longer {zoo:.0%} (untrained {untrained:.0%}, chance {chance:.0%})"
+    return "\n".join((title, *(row_line.format(what, **row) for what, row in rows.items())))
+
+
 @plt.rc_context(PLAIN)
 def training_curve(
     runs: Mapping[str, Sequence[float]],
@@ -200,41 +202,54 @@ def training_curve(
     label: str = "loss",
     title: str = "",
     top: float | None = None,
+    bottom: float = 0,
 ) -> Figure:
     """The loss of every step by run, smoothed (pale: as it was), and what a model gets that knows only so much.
 
-    ``top`` cuts off the first steps, where they are far above the rest.
+    ``top`` cuts off the first steps, where they are far above the rest; the axis begins at ``bottom``.
     """
     figure, ((axis,),) = new_figure(1, 1, 6.4, 3.1)
     for name, run in runs.items():
-        values = np.asarray(run, float)
-        window = max(1, len(values) // 50)
-        smooth = np.convolve(values, np.ones(window) / window, mode="valid")
-        (line,) = axis.plot(np.arange(window, len(values) + 1), smooth, label=name)
-        axis.plot(np.arange(1, len(values) + 1), values, color=line.get_color(), alpha=0.15, linewidth=0.7)
+        window = max(1, len(run) // 50)
+        smooth = np.convolve(run, np.ones(window) / window, mode="valid")
+        (line,) = axis.plot(np.arange(len(smooth)) + (window + 1) / 2, smooth, label=name)  # in the middle of its steps
+        axis.plot(np.arange(1, len(run) + 1), run, color=line.get_color(), alpha=0.15, linewidth=0.7)
     for name, floor in (floors or {}).items():
         axis.axhline(floor, color=MUTED, linestyle="--", linewidth=1)
         axis.annotate(name, (1, floor), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9,
                       color=MUTED)  # fmt: skip
-    axis.set(xlabel="step", ylabel=label, ylim=(0, top))
+    axis.set(xlabel="step", ylabel=label, ylim=(bottom, top))
     axis.set_title(title, fontsize=10.5)
     axis.spines[["top", "right"]].set_visible(False)
     if len(runs) > 1:
-        axis.legend(frameon=False)
+        figure.legend(frameon=False, loc="outside lower center", ncols=min(4, len(runs)))
     return figure
 
 
 @plt.rc_context(PLAIN)
 def progress(
-    lines: Mapping[str, Sequence[float]], *, every: int, floors: Mapping[str, float] | None = None, title: str = ""
+    lines: Mapping[str, Sequence[float]],
+    *,
+    every: int,
+    beside: Mapping[str, Sequence[float]] | None = None,
+    floors: Mapping[str, float] | None = None,
+    label: str = "test pictures",
+    title: str = "",
 ) -> Figure:
-    """Shares that were measured ``every`` so many steps of a training, and what chance would give."""
+    """Shares that were measured ``every`` so many steps of a training, and what chance would give.
+
+    ``beside`` is another training, with the same names: pale lines of the same colours.
+    """
     figure, ((axis,),) = new_figure(1, 1, 6.4, 3.0)
     for name, values in lines.items():
-        axis.plot(every * np.arange(1, len(values) + 1), values, marker="o", markersize=3.5, label=name)
+        steps = every * np.arange(1, len(values) + 1)
+        (line,) = axis.plot(steps, values, marker="o", markersize=3.5, label=name, zorder=3)
+        if beside:
+            axis.plot(every * np.arange(1, len(beside[name]) + 1), beside[name], color=line.get_color(), alpha=0.4,
+                      linewidth=2.5)  # fmt: skip
     for style, (name, floor) in zip(cycle(("--", ":", "-.")), (floors or {}).items()):
         axis.axhline(floor, color=MUTED, linestyle=style, linewidth=1, label=name)
-    axis.set(xlabel="step", ylabel="test pictures", ylim=(0, 1.03))
+    axis.set(xlabel="step", ylabel=label, ylim=(0, 1.03))
     axis.set_title(title, fontsize=10.5)
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axis.spines[["top", "right"]].set_visible(False)
@@ -249,15 +264,22 @@ def seeds_as_dots(
     label: str,
     chance: float | Mapping[str, float] | None = None,
     untrained: Mapping[str, float] | None = None,
+    recorded: Mapping[str, Sequence[float]] | None = None,
     title: str = "",
 ) -> Figure:
-    """A bar for each name, with a dot for each seed where there are several; chance and untrained as marks."""
+    """A bar for each name, with a dot for each seed where there are several; chance and untrained as marks.
+
+    ``recorded`` are runs with other seeds that were made before: bars are then this run, and they are dots.
+    """
     figure, ((axis,),) = new_figure(1, 1, 6.8, 1.0 + 0.42 * len(results))
     for row, (name, value) in enumerate(results.items()):
         seeds = np.atleast_1d(np.asarray(value, float))
         axis.barh(row, seeds.mean(), color="#9ecae1", height=0.62)
         if len(seeds) > 1:
             axis.plot(seeds, np.full(len(seeds), row), "o", color="#24292f", markersize=4)
+        if others := (recorded or {}).get(name, ()):
+            axis.plot(others, np.full(len(others), row), "o", color="#24292f", markersize=4,
+                      label=None if row else f"{len(others)} recorded seeds")  # fmt: skip
         axis.text(1.01, row, f"{seeds.mean():.0%}", va="center", fontsize=10, transform=axis.get_yaxis_transform())
         if untrained and name in untrained:
             axis.plot([untrained[name]] * 2, [row - 0.36, row + 0.36], color=MUTED, linewidth=2.2,
@@ -340,14 +362,18 @@ def looking_board(
     *,
     title: str = "",
     columns: int = 4,
+    rows: Sequence[str] = (),
 ) -> Figure:
     """How much a hidden word attends to each region, and the word that the model fills in.
 
-    ``captions`` have ``<mask>`` once, where the word is hidden; ``things`` number the region that it means.
+    ``captions`` have ``<mask>`` once, where the word is hidden; ``things`` number the region that it means. ``rows``
+    are written at the left of each row, as the model that reads it.
     """
-    rows = -(-len(images) // columns)
+    count = -(-len(images) // columns)
     deepest = max(len(in_lines(caption, (), WIDE)) for caption in captions)
-    figure, axes = new_figure(rows, columns, 2.3, 2.5 + 0.2 * deepest + 0.5 / rows)
+    figure, axes = new_figure(count, columns, 2.3, 2.5 + 0.2 * deepest + 0.5 / count)
+    for axis, name in zip(axes[:, 0], rows):
+        axis.set_ylabel(name, fontsize=10.5)
     for axis in axes.flat[len(images) :]:
         axis.axis("off")
     for axis, image, box, weights, caption, word, answer, thing in zip(

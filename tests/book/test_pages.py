@@ -243,7 +243,7 @@ def test_data_cards_hold_licence_counts_and_every_credit():
 def test_every_command_is_on_its_page():
     page = pages.commands_page()
     names = ["chapters", "run", "start", "lab", "train", "evaluate", "plan", "data", "data show", "doctor", "convert"]
-    names += ["generate", "systems", "exercises", "exercises hint", "exercises solution", "exercises reset"]
+    names += ["generate", "chat", "systems", "exercises", "exercises hint", "exercises solution", "exercises reset"]
     assert set(re.findall(r"^## mmlearn (.*)", page, re.MULTILINE)) == set(names)
     seed = next(line for line in page.splitlines() if "`--seed`" in line)
     assert seed.endswith("| `0` |")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmlearn.notebooks import Notebook
+from mmlearn.pretrained.extras import gguf_of_extra
 from mmlearn.pretrained.zoo import zoo_records
 
 ROOT = Path(__file__).parents[2]
@@ -15,6 +16,13 @@ sys.path.insert(0, str(ROOT / "book"))  # as conf.py has it
 import zoo  # noqa: E402
 
 RECORD = {"steps": 1200, "seed": 3, "data": "scenes, train", "licence": "MIT", "seconds": 90, "megabytes": 0.4}
+
+
+def installed(extra):
+    try:
+        return bool(gguf_of_extra(extra))
+    except FileNotFoundError:
+        return False
 
 
 def page_of(folder, **changes):
@@ -37,10 +45,15 @@ def test_every_model_of_the_zoo_has_a_section_with_its_record():
 
 def test_the_lines_load_what_they_say():
     for name, record in zoo_records().items():
-        if record["system"]:
+        if not record["system"]:
+            continue
+        if all(map(installed, record.get("parts", {}).values())):
             known = {}
             exec(zoo.load_lines(name, record), known)
             assert known["record"] == record
+        else:
+            with pytest.raises(FileNotFoundError, match="pip install"):
+                exec(zoo.load_lines(name, record), {})
 
 
 def test_a_model_says_lesson_picture_and_measures_of_its_lesson(tmp_path):

@@ -109,7 +109,10 @@ def test_words_it_does_not_understand(mmlearn, tmp_path, words, says):
         (["train", "clip", "--set", "dept=8"], "clip has no setting 'dept'; did you mean 'depth'?"),
         (["train", "clip", "--set", "image.dept=8"], "clip has no setting 'image.dept'; did you mean 'image.depth'?"),
         (["train", "clip", "--set", "steps=20"], "steps is an option of its own: --steps 20."),
-        (["train", "albef", "--set", "queue_size=25"], ["queue of 25 is larger than", "at most --set queue_size=16"]),
+        (
+            ["train", "albef", "--set", "queue_size=25"],
+            ["queue of 25 is larger than", "take --set queue_size=16, or another queue_size of at most 16"],
+        ),
         (["train", "blip", "--set", "queue_size=4"], "A queue of 4 pairs cannot take 8 at once"),
         (["train", "albef", "--set", "queue_size=0"], "ALBEF needs a queue: queue_size is at least 1, got 0"),
         (["train", "vilt", "--batch-size", "1"], "at least two different captions"),
@@ -804,3 +807,13 @@ def test_two_processes_share_a_run(short, tmp_path):
     assert done.stderr.count("parameters to train on") == 1
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
     assert (tmp_path / "run" / "checkpoints" / "step-00000003" / "random-1.safetensors").exists()
+
+
+def test_grounded_masks_stay_what_they_were(works, fails, tmp_path):
+    folder, words = tmp_path / "run", ["--data", "scenes", "--batch-size", 8, "--objectives", "mlm", "--steps", 1]
+    words = ["train", "uniter", *words, "--output", folder]
+    works(*words, "--mask-grounded")
+    assert json.loads((folder / "config.json").read_text())["training"]["mask_grounded"] is True
+    fails(*words, "--resume", says="--mask-grounded was True, now None")
+    other = ["--data", "scenes", "--output", tmp_path / "other", "--mask-grounded"]
+    fails("train", "clip", *other, says="clip hides no words here: leave grounded out")

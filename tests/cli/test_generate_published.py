@@ -5,67 +5,21 @@ import shutil
 
 import pytest
 import torch
+from chats import PIXELS, TEMPLATE, smolvlm_folder, words_of, write_json
 from published import TEXT, sharpened, sizes
 from testing_tools import refused
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    Blip2Config,
-    Blip2ForConditionalGeneration,
-    OPTConfig,
-    PreTrainedTokenizerFast,
-    SmolVLMConfig,
-    SmolVLMForConditionalGeneration,
-)
+from transformers import Blip2Config, Blip2ForConditionalGeneration, OPTConfig, PreTrainedTokenizerFast
 
-from mmlearn.training.published import AROUND, WHOLE, image_settings, load_published, render
+from mmlearn.pretrained.chat import AROUND, WHOLE, render
+from mmlearn.training.published import image_settings, load_published
 from mmlearn.training.writing import write
-
-SPECIAL = ["<pad>", "<|im_start|>", "<|end|>", AROUND, WHOLE, "<image>", "<end_of_utterance>"]
-TEMPLATE = (
-    "<|im_start|>{% for message in messages %}{{ message.role | capitalize }}:{% for part in message.content %}"
-    "{% if part.type == 'image' %}<image>{% else %} {{ part.text }}{% endif %}{% endfor %}<end_of_utterance>\n"
-    "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
-)
-PIXELS = dict(image_mean=[0.5, 0.4, 0.3], image_std=[0.2, 0.3, 0.4])
-WORDS = ["a red field", "what is it?", "Describe this image.", "User: Assistant:"]
-
-
-def write_json(file, content):
-    file.write_text(json.dumps(content))
-
-
-def words_of(folder):
-    """A byte-level tokenizer of 300 tokens, in the published layout."""
-    engine = Tokenizer(models.BPE())
-    engine.pre_tokenizer, engine.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    special = [AddedToken(token, special=True, normalized=False) for token in SPECIAL]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    engine.train_from_iterator(
-        WORDS, trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet)
-    )
-    engine.save(str(folder / "tokenizer.json"))
-    return engine
 
 
 @pytest.fixture(scope="module")
 def smolvlm(tmp_path_factory):
     """A checkpoint with all its files, and the published model."""
-    torch.manual_seed(3)
     folder = tmp_path_factory.mktemp("smolvlm")
-    engine = words_of(folder)
-    ids = {name: engine.token_to_id(token) for name, token in zip(("pad", "bos", "eos"), SPECIAL)}
-    text = dict(model_type="llama", num_key_value_heads=1, **sizes(24, 2, 2, 50), max_position_embeddings=128)
-    text |= dict(vocab_size=engine.get_vocab_size()) | {f"{name}_token_id": number for name, number in ids.items()}
-    image = dict(image_size=16, patch_size=4, **sizes(16, 1, 2, 36))
-    config = SmolVLMConfig(
-        text_config=text, vision_config=image, image_token_id=engine.token_to_id("<image>"), scale_factor=2
-    )
-    published = sharpened(SmolVLMForConditionalGeneration(config)).eval()
-    published.save_pretrained(folder)
-    (folder / "chat_template.jinja").write_text(TEMPLATE)
-    write_json(folder / "preprocessor_config.json", PIXELS)
-    write_json(folder / "generation_config.json", dict(eos_token_id=[engine.token_to_id("<end_of_utterance>")]))
-    return folder, published
+    return folder, smolvlm_folder(folder)
 
 
 def test_an_image_and_a_prompt_are_read_as_published(smolvlm, images, works):

@@ -9,6 +9,7 @@ from testing_tools import Listed, refused
 from mmlearn.data import load
 from mmlearn.data.fields import Image, Regions, size
 from mmlearn.data.grid_features import GridDetector, as_channels, grid_features, grid_of, region_features
+from mmlearn.data.synthetic.collages import Collages
 from mmlearn.data.synthetic.cutouts import NOUNS
 from mmlearn.layers.embeddings import patchify
 from mmlearn.models.contrastive.clip import CLIPConfig
@@ -91,7 +92,15 @@ def test_collages_have_them_where_they_are_asked_for():
     assert load("collages", grid=True).pictures == 4096
 
 
-@pytest.mark.parametrize("name", ["filip", "detr", "vilt", "uniter"])
+def test_a_collage_is_laid_out_once(monkeypatch):
+    laid, first = [], Collages._first
+    monkeypatch.setattr(Collages, "_first", lambda self, picture: laid.append(picture) or first(self, picture))
+    data = load("collages", "val", grid=True, pictures=3)
+    assert [sample.grid is not None for sample in data.__getitems__([2, 0, 4])] == [True] * 3
+    assert len(laid) == len(set(laid))
+
+
+@pytest.mark.parametrize("name", ["filip", "detr", "vilt", "uniter", "albef"])
 def test_systems_read_them(name, tmp_path):
     """They come back from a run's folder, and measures work of them."""
     data = load("collages", "train", grid=True, pictures=8, length=40)
@@ -113,13 +122,14 @@ def test_systems_read_them(name, tmp_path):
     again = load_run(tmp_path / "run")
     for entry, value in run.plain(samples).items():
         assert torch.equal(again.plain(samples)[entry], value)
-    objectives = [each for each in again.stage.objectives().values() if each.name in ("itc", "mlm", "detection")]
+    objectives = [each for each in again.stage.objectives().values() if each.name in ("itm", "itc", "mlm", "detection")]
     rows = measure(again, samples, objectives)
     found = {
         "filip": {"pointing accuracy", "similarity lost by hiding the ground"},
         "detr": {"average precision, boxes that share half"},
         "vilt": {"masked-word accuracy"},
         "uniter": {"hidden grounded word"},
+        "albef": {"pointing accuracy", "hidden grounded word"},
     }
     assert set(rows) >= found[name]
 
@@ -134,6 +144,14 @@ def test_who_cannot_read_them_says_so():
     assert "as they are" in field.fixed
     assert Image().fixed == ""
     assert Image().save(Path()) == {"mean": None, "std": None, "image_size": 64}
+
+
+def test_frozen_regions_need_no_picture(samples):
+    field = Regions(frozen_grid=True).fitted(Listed(samples), CLIPConfig.tiny(), 0)
+    fresh = load("collages", "val", grid=True, pictures=3).__getitems__([0, 2])
+    boxes = field(fresh)["boxes"]
+    assert not any("image" in vars(sample) for sample in fresh)  # drawing it costs most of a batch
+    torch.testing.assert_close(boxes[0, : len(fresh[0].things)], fresh[0].boxes / 96)
 
 
 @pytest.mark.parametrize("frozen", [False, True])

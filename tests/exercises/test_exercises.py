@@ -23,11 +23,13 @@ from mmlearn.generation.ctc import collapse
 from mmlearn.generation.decoding import beam_search, greedy, sampling_probabilities
 from mmlearn.layers.gumbel import straight_through
 from mmlearn.layers.language import MaskedLanguageHead
-from mmlearn.layers.lora import low_rank
+from mmlearn.layers.lora import LoRALinear, low_rank
+from mmlearn.layers.rotary import rotary_frequencies
 from mmlearn.models.align.pair_queue import queue_positions
 from mmlearn.models.audiovisual.av_hubert import imposters
 from mmlearn.models.bridges.bridge import interleaved_positions
 from mmlearn.models.bridges.flamingo import gated
+from mmlearn.models.bridges.vlm import VLM, VLMConfig, pixel_shuffle
 from mmlearn.models.classic_fusion.gmu import GMU, GMUConfig
 from mmlearn.models.classic_fusion.lmf import low_rank_product
 from mmlearn.models.classic_fusion.tfn import outer_product
@@ -96,6 +98,7 @@ def test_there_is_enough_to_do():
         "21_pictures_as_tokens",
         "22_bridges",
         "26_many_gpus",
+        "27_own_vlm",
     ]
     assert [folder.name for folder in FOLDERS] == names
     assert len(TASKS) >= 12
@@ -827,6 +830,56 @@ def test_worked_examples_of_exercise_26():
     for example in examples:
         got, wanted = (torch.as_tensor(value, dtype=torch.float64) for value in example)
         torch.testing.assert_close(got, wanted, atol=0, rtol=1e-7)
+
+
+def test_worked_examples_of_exercise_27():
+    of = {task.name: task.reference for task in TASKS if task.exercise == "27_own_vlm"}
+    squares = pixel_shuffle(torch.arange(1.0, 9).view(1, 8, 1), 2, 2)
+    assert squares.tolist() == [[[1, 2, 5, 6], [3, 4, 7, 8]]]
+    here = torch.tensor([[False, True, False, True]])
+    placed = of["place_images"](rows([1], [2], [3], [4])[None], rows([10], [20])[None], here)
+    assert placed.flatten().tolist() == [1, 10, 3, 20]
+    chat, opens = torch.tensor([[1, 3, 7, 2, 1, 4, 8, 9, 2, 0]]), torch.tensor([1, 4])
+    assert of["assistant_tokens"](chat, opens, 2).nonzero()[:, 1].tolist() == [6, 7, 8]
+    states, answers = rows([5], [1.0986], [7])[None], torch.tensor([[False, False, True]])
+    cost = of["answer_loss"](states, rows([1], [0]), torch.tensor([[1, 0, 0]]), answers)
+    assert cost.item() == pytest.approx(0.288, abs=5e-4)
+    assert of["merged_lora"](torch.eye(2), rows([1, 2]), rows([3], [0]), 2.0).tolist() == [[7, 12], [0, 1]]
+    mask, position = of["packed"](torch.tensor([[4, 4, 9, -1]]))
+    assert mask.int().tolist() == [[[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]]
+    assert position.tolist() == [[0, 1, 0, 0]]
+    won = of["dpo"](*(torch.tensor([number]) for number in (-1.0, -2, -2.0986, -2)), 1.0)
+    assert [part.item() for part in won] == pytest.approx([0.288, -0.25, 0.25], abs=5e-4)
+
+
+def test_parts_of_exercise_27_are_those_of_the_library():
+    of, same = (
+        {task.name: task.reference for task in TASKS if task.exercise == "27_own_vlm"},
+        torch.testing.assert_close,
+    )
+    system = VLM(VLMConfig.tiny()).eval()
+    llama, k = system.language_model, system.config.num_image_tokens
+    tokens = torch.randint(4, 9, (2, 2 * k + 6))
+    is_image = torch.rand(tokens.shape).argsort(1).argsort(1) < torch.tensor([[2 * k], [k]])
+    images, words = torch.randn(2, 2 * k, llama.config.width), llama.embed(tokens)
+    same(of["place_images"](words, images, is_image), system.embed(images, tokens, is_image))
+    states, table = llama.read(words), llama.embedding.weight
+    cost = response_language_modelling(llama.logits(states), tokens, is_image)
+    same(of["answer_loss"](states, table, tokens, is_image), cost)
+    layer = LoRALinear(torch.nn.Linear(6, 5), 2, 3.0)
+    torch.nn.init.normal_(layer.up)
+    merged = of["merged_lora"](layer.linear.weight, layer.down, layer.up, 3.0)
+    same(merged, layer.merged().weight)
+    chats = [torch.randint(4, 9, (length,)) for length in (4, 3, 5)]
+    mask, position = of["packed"](torch.arange(3).repeat_interleave(torch.tensor([4, 3, 5]))[None])
+    x, rotary = (
+        llama.embed(torch.cat(chats)[None]),
+        position[..., None] * rotary_frequencies(llama.head_width, llama.config.rotary, position.device),
+    )
+    for block in llama.blocks:
+        x = block(x, mask, rotary)
+    apart = torch.cat([llama.read(llama.embed(chat[None]))[0] for chat in chats])
+    same(llama.norm(x)[0], apart)
 
 
 # Notebooks.

@@ -14,7 +14,7 @@ from mmlearn.exercises import NOT_SOLVED, CheckFailed, solution, steps
 IMPORTS = "import math\nimport torch\nimport torch.nn.functional as F\nfrom einops import rearrange, reduce\n"
 NO_TENSOR = (  # tasks that take numbers or texts alone
     "sinusoidal_positions melscale_fbanks inheritance_rate draw_spans utilisation sharded_bytes scaled_rate "
-    "block_flops recomputed_bytes kept_by_block edit_rate bleu cider_d swiglu_width window_mask"
+    "block_flops recomputed_bytes kept_by_block edit_rate bleu cider_d swiglu_width window_mask answered_right"
 )
 
 

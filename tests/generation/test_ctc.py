@@ -127,21 +127,44 @@ def test_wrong_input_is_told(unchecked):
     refused("at least one beam, got 0", ctc_beam_search, frames(1, 2, 3), beams=0)
 
 
+def listed_best(log_probs, text, blank):
+    """Of all paths that read a text the likeliest: every path is written down."""
+    score = {
+        path: sum(log_probs[t, symbol].item() for t, symbol in enumerate(path))
+        for path in product(range(log_probs.shape[1]), repeat=len(log_probs))
+        if collapse(torch.tensor(path), blank).tolist() == list(text)
+    }
+    return max(score, key=score.get)
+
+
 @pytest.mark.parametrize("text", [(1,), (1, 2), (1, 1), (2, 1, 2), ()])
 @pytest.mark.parametrize("blank", [0, 2])
 def test_the_likeliest_path_of_a_text_is_that_of_all_listed(text, blank):
     text = tuple({blank: 0}.get(token, token) for token in text)
-    for seed in range(5):
-        (log_probs,) = frames(1, 4, 3, seed=seed, spread=2.0)
-        score = {
-            path: sum(log_probs[t, symbol].item() for t, symbol in enumerate(path))
-            for path in product(range(3), repeat=4)
-            if collapse(torch.tensor(path), blank).tolist() == list(text)
-        }
-        places = ctc_best_path(log_probs, torch.tensor(text, dtype=torch.long), blank)
-        between_blanks = [blank] + [symbol for token in text for symbol in (token, blank)]
-        assert tuple(between_blanks[place] for place in places.tolist()) == max(score, key=score.get)
+    symbols = [blank] + [symbol for token in text for symbol in (token, blank)]
+    log_probs = torch.cat([frames(1, 4, 3, seed=seed, spread=2.0) for seed in range(5)])
+    states = ctc_best_path(log_probs, torch.tensor([text] * 5, dtype=torch.long), blank=blank)
+    for path, each in zip(states.tolist(), log_probs):
+        assert tuple(symbols[state] for state in path) == listed_best(each, text, blank)
+
+
+def test_the_likeliest_path_leaves_padding_out():
+    """Texts and sounds of different lengths at once are aligned as each alone is, and behind its end a path stays."""
+    log_probs, tokens = frames(2, 5, 3, spread=2.0), torch.tensor([[1, 2, 1], [2, 0, 0]])
+    frame_mask = torch.tensor([[True] * 5, [True, True, True, False, False]])
+    both = ctc_best_path(log_probs, tokens, frame_mask, tokens > 0)
+    assert both[0].tolist() == ctc_best_path(log_probs[:1], tokens[:1])[0].tolist()
+    alone = ctc_best_path(log_probs[1:, :3], tokens[1:, :1])[0].tolist()
+    assert both[1].tolist() == alone + [alone[-1]] * 2
+
+
+def test_the_likeliest_path_takes_nothing_of_probability_0():
+    certain = torch.eye(3)[[0, 1, 2]].log()[None]  # −∞ for all other symbols
+    assert ctc_best_path(certain, torch.tensor([[1, 2]])).tolist() == [[0, 1, 3]]
+    refused("probability 0", ctc_best_path, certain, torch.tensor([[2, 1]]))
 
 
 def test_a_text_that_no_path_reads_has_no_likeliest_one():
-    refused("2 frames are too few", ctc_best_path, frames(1, 2, 3)[0], torch.tensor([1, 1]))
+    refused("2 frames are too few for a text of 2", ctc_best_path, frames(1, 2, 3), torch.tensor([[1, 1]]))
+    log_probs, tokens = frames(2, 2, 3), torch.tensor([[1, 2], [1, 1]])
+    refused("2 frames are too few", ctc_best_path, log_probs, tokens)

@@ -6,7 +6,7 @@ from testing_tools import close, refused
 from torch import nn
 
 from mmlearn.layers import Transformer, TransformerConfig
-from mmlearn.layers.lora import LoRALinear, add_lora, merge_lora
+from mmlearn.layers.lora import LoRALinear, add_lora, lora_weights, merge_lora
 from mmlearn.models import GPT2, GPT2Config
 
 
@@ -48,6 +48,28 @@ def test_only_the_change_learns_and_merging_says_the_same():
     merge_lora(model)
     assert model.state_dict().keys() == before.keys()
     close(model(tokens).token_logits, said)
+
+
+def test_beside_a_layer_in_bf16_the_change_learns_in_float32():
+    layer, x = nn.Linear(12, 7).bfloat16(), torch.randn(3, 12).bfloat16()
+    changed = LoRALinear(layer, rank=2)
+    assert {changed.down.dtype, changed.up.dtype} == {torch.float32}
+    assert torch.equal(changed(x), layer(x))
+    changed.up.data.normal_()
+    said = changed(x)
+    assert said.dtype == torch.bfloat16
+    wanted = x.float() @ (layer.weight.float() + 8 * changed.up @ changed.down).T + layer.bias.float()
+    torch.testing.assert_close(said.float(), wanted, rtol=0.05, atol=0.1)
+    torch.testing.assert_close(changed.merged()(x).float(), wanted, rtol=0.05, atol=0.1)
+
+
+def test_the_names_of_what_was_added():
+    model = GPT2(GPT2Config.tiny())
+    before = set(model.state_dict())
+    assert lora_weights(model) == set()
+    names = add_lora(model, rank=4, layers=("value",))
+    assert lora_weights(model) == {f"{name}.{thin}" for name in names for thin in ("down", "up")}
+    assert {name.replace(".linear.", ".") for name in set(model.state_dict()) - lora_weights(model)} == before
 
 
 def test_what_cannot_be_is_told():

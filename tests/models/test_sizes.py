@@ -596,6 +596,7 @@ SIZES = [
             ("Idefics3-8B", 8_462_086_384, "HuggingFaceM4/Idefics3-8B-Llama3, config.json"),
             ("SmolVLM-256M", 256_484_928, "HuggingFaceTB/SmolVLM-256M-Instruct"),
             ("SmolVLM-500M", 507_482_304, "HuggingFaceTB/SmolVLM-500M-Instruct"),
+            ("SigLIP-B/16+SmolLM2-360M", 451_490_880, "google/siglip-base-patch16-224 without its head, with a Llama"),
             ("SmolVLM-2.2B", 2_246_272_880, "HuggingFaceTB/SmolVLM-Instruct"),
         )
     ],

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from testing_tools import close, refused
 
-from mmlearn.objectives.ctc import ctc_log_likelihood, ctc_loss
+from mmlearn.objectives.ctc import IMPOSSIBLE, between_blanks, ctc_log_likelihood, ctc_loss, lattice_of
 
 
 def read(path, blank):
@@ -183,3 +183,18 @@ def test_wrong_input_is_told(unchecked):
         ctc_loss(log_probs, tokens[:1])
     refused(r"got \(2, 2\), \(2, 3\) and \(2, 2\)", ctc_loss, log_probs, tokens, torch.ones(2, 3, dtype=torch.bool))
     refused("at least one sound and its text", ctc_loss, log_probs[:0], tokens[:0])
+
+
+def test_a_text_between_blanks_and_where_a_path_may_skip():
+    """Of s–i and s–s: into the i it may, into the second s it may not, and never into a blank."""
+    assert between_blanks(torch.tensor([0, 1], dtype=torch.int32), blank=3).tolist() == [3, 0, 3, 1, 3]
+    lattice = lattice_of(frames(2, 3, 3), torch.tensor([[1, 2], [1, 1]]))
+    assert lattice.skips.tolist() == [[False, True, False, True, False], [False, True, False, False, False]]
+    assert lattice.last.tolist() == [[4], [4]]
+
+
+def test_a_state_is_reached_from_itself_from_one_before_and_by_a_skip():
+    lattice = lattice_of(frames(1, 3, 3, dtype=torch.float), torch.tensor([[1, 2]]))
+    no = IMPOSSIBLE
+    expected = [[-1.0, -2, -3, -4, -5], [no, -1, -2, -3, -4], [no, no, no, -2, no]]
+    close(lattice.moves(torch.tensor([[-1.0, -2, -3, -4, -5]]))[:, 0], torch.tensor(expected))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from nanovlm import write_nanovlm
 from published import (
     BART,
     BEIT,
@@ -139,6 +140,7 @@ FAMILIES = {
     "llava": "LLaVA",
     "lxmert": "LXMERT",
     "mistral": "Llama",
+    "nanovlm": "VLM",
     "opt": "OPT",
     "perceiver": "PerceiverIO",
     "qwen2": "Llama",
@@ -246,6 +248,7 @@ def published(tmp_path_factory):
     }
     for family, model in models.items():
         model.save_pretrained(folder / family)
+    write_nanovlm(folder / "nanovlm", models["idefics3"], 29)
     return folder
 
 

@@ -905,7 +905,7 @@ def test_older_names_of_parts(saved, tmp_path):
 def test_second_names_are_those_of_the_formats():
     """All that a part of Transformers reads as well, but for what it reads nowhere here."""
     known = {kind.replace("-", "_"): kind for kind in CONFIG_MAPPING}
-    for family in families():
+    for family in set(families()) - {"nanovlm"}:  # which Transformers has not
         names = dict(CONFIG_MAPPING[known[family]].attribute_map)
         names.pop("image_token_id", None)  # where the picture stands in a prompt, which is no token here
         assert names.items() <= SECOND_NAMES.get(family, {}).items(), family

@@ -14,6 +14,7 @@ from mmlearn.pretrained import zoo
 from mmlearn.pretrained.zoo import keep, load_zoo, zoo_names, zoo_records
 
 RECORD = dict(steps=3, seed=0, data="collages", licence="Apache-2.0")
+PIXELS = dict(image_mean=[0.8, 0.7, 0.6], image_std=[0.1, 0.2, 0.3])
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def small_clip():
 
 def test_a_system_comes_back_with_its_tokenizer_and_record(archives):
     clip, tokenizer = small_clip(), Tokenizer.train(["a cat above a dog"], max_length=12)
-    keep("clip", clip, RECORD, system="clip", tokenizer=tokenizer, archives=archives)
+    keep("clip", clip, RECORD | PIXELS, system="clip", tokenizer=tokenizer, archives=archives)
     model, again, record = load_zoo("clip")
     image, texts = torch.rand(2, 3, 64, 64), tokenizer(["a dog", "a cat above a dog"])
     with torch.no_grad():
@@ -55,6 +56,42 @@ def test_a_lessons_own_model_is_filled_and_frozen_parts_stay(archives):
     refused("a model that its lesson defines", load_zoo, "own")
     refused("does not fit this Linear", load_zoo, "own", nn.Linear(3, 4))
     refused("does not fit this Sequential", load_zoo, "own", nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5)))
+
+
+def test_what_was_learned_beside_a_frozen_part_is_kept_and_merged(tmp_path, monkeypatch):
+    """The projector and LoRA are in the file, the language model is not; it is loaded, and changed by them."""
+    from dataclasses import replace
+
+    from mmlearn.layers.lora import add_lora, merge_lora
+    from mmlearn.models.bridges.vlm import VLM, VLMConfig
+    from mmlearn.pretrained.image_chat import frozen_language_model
+
+    name, seeded = "zoo/llama-collages", torch.manual_seed(0)
+    (language_model, chat), (again, _) = frozen_language_model(name), frozen_language_model(name)
+    monkeypatch.setattr(zoo, "ARCHIVES", tmp_path)
+    config = replace(VLMConfig.tiny(), language_model=language_model.config, image_token=chat.image_token)
+    system = VLM(config, language_model=language_model).eval()
+    image, tokens = torch.rand(2, 3, 64, 64), torch.tensor([chat.prompt("what is this?", 4)] * 2)
+    plain = system(image, tokens).token_logits
+    add_lora(language_model, rank=2, layers=("query",))
+    for key, value in language_model.named_parameters():
+        if key.endswith(".up"):
+            value.data.normal_(std=0.5, generator=seeded)
+    how = dict(system="vlm", without=("language_model",), archives=tmp_path)
+    record = RECORD | PIXELS | dict(parts=dict(language_model=name))
+    refused("says lora where a part that is not kept has LoRA", keep, "vlm", system, record, **how)
+    record |= dict(lora=dict(part="language_model", rank=2, alpha=16.0, layers=["query"]))
+    path = keep("vlm", system, record, **how)
+    kept = zoo._tensors(path)
+    assert {key.split(".")[-1] for key in kept if key.startswith("language_model")} == {"down", "up"}
+    merge_lora(language_model)
+    refused("says lora where", keep, "vlm", system, record, **how)
+    wanted = system(image, tokens).token_logits
+    assert not torch.allclose(wanted, plain, atol=0.1)
+    other = VLM(config, language_model=again).eval()
+    load_zoo("vlm", into=other)
+    torch.testing.assert_close(other(image, tokens).token_logits, wanted, rtol=0.01, atol=0.02)  # fp16
+    assert other.state_dict().keys() == system.state_dict().keys()  # no layer of LoRA is left
 
 
 @pytest.mark.parametrize(("data", "licence"), [("stamps", "GPL-2.0-or-later"), ("emoji-openmoji", "CC-BY-SA-4.0")])
@@ -107,6 +144,38 @@ def test_a_processor_makes_what_the_model_reads():
     with torch.no_grad():
         assert model(**inputs).text_embedding.shape == (2, 128)
     assert {"load_pretrained", "load_processor", "models", "data", "training"} <= set(dir(mmlearn))
+
+
+def test_a_system_of_pixels_reads_them_as_its_record_says(archives):
+    """In a command and by its processor; a record that says nothing of pixels is refused."""
+    from types import SimpleNamespace
+
+    from mmlearn.pretrained import load_processor
+    from mmlearn.training.published import load_zoo_run
+
+    clip, tokenizer = small_clip(), Tokenizer.train(["a cat above a dog"], max_length=12)
+    refused("needs 'image_mean'", keep, "clip", clip, RECORD, system="clip", tokenizer=tokenizer, archives=archives)
+    keep("clip", clip, RECORD | PIXELS, system="clip", tokenizer=tokenizer, archives=archives)
+    images = torch.rand(2, 3, 64, 64)
+    mean, std = (torch.tensor(PIXELS[name]).view(3, 1, 1) for name in ("image_mean", "image_std"))
+    wanted = (images - mean) / std
+    torch.testing.assert_close(load_processor("zoo/clip")(images, ["a cat"] * 2)["image"], wanted)
+    run = load_zoo_run("clip")
+    samples = [SimpleNamespace(image=image, caption="a cat") for image in images]
+    torch.testing.assert_close(run.plain(samples)["image"], wanted)
+    keep("clip", clip, RECORD | PIXELS | dict(image_std=0.5), system="clip", tokenizer=tokenizer, archives=archives)
+    refused("does not say image_mean and image_std", load_zoo_run, "clip")
+
+
+def test_a_command_reads_a_file_of_the_zoo_once_to_compare_it(archives, monkeypatch):
+    from mmlearn.training.published import load_zoo_run
+
+    clip, tokenizer = small_clip(), Tokenizer.train(["a cat above a dog"], max_length=12)
+    keep("clip", clip, RECORD | PIXELS, system="clip", tokenizer=tokenizer, archives=archives)
+    compared, whole = [], zoo.hashlib.sha256
+    monkeypatch.setattr(zoo.hashlib, "sha256", lambda content: compared.append(len(content)) or whole(content))
+    load_zoo_run("clip")
+    assert len(compared) == 1
 
 
 def test_what_ships_is_whole_small_and_licensed():

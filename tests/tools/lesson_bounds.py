@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mmlearn.reported import by_row
+
 BOUNDS = Path(__file__).parents[1] / "chapters"
 
 
@@ -19,14 +21,15 @@ class OutOfBounds(AssertionError):
 
 def out_of_bounds(results, bounds):
     """A line for each number that is missing or out of its bounds."""
-    obtained, found = {row["name"]: row["obtained"] for row in results}, []
+    reported, found = by_row(results), []
     for column, rows in bounds.items():
         for name, bound in rows.items():
             low, high = bound.get("at_least", -float("inf")), bound.get("at_most", float("inf"))
-            value = obtained.get(name if column == "here" else f"{name}, {column}")
-            if value is None:
+            if column not in reported.get(name, {}):
                 found.append(f"{column}: {name!r} was not reported")
-            elif not low <= value <= high:  # never true of NaN
+                continue
+            value = reported[name][column]["obtained"]
+            if not low <= value <= high:  # never true of NaN
                 found.append(f"{column}: {name!r} is {value:.3f}, expected {low:g} to {high:g}")
     return found
 

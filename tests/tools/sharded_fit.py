@@ -12,12 +12,15 @@ import torch.distributed as dist
 from killable import Numbers, Plain
 from killable import collate as numbers
 from safetensors.torch import load_file
-from testing_tools import Listed, fit
+from testing_tools import Listed, fit, seeded
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from mmlearn.data.batches import CollateFunction
+from mmlearn.data.packed import pack
 from mmlearn.models.align.albef import ALBEF, ALBEFConfig
+from mmlearn.models.bridges.vlm import VLM, VLMConfig
 from mmlearn.models.contrastive.clip import CLIP
 from mmlearn.recipes import OptimizerStep
 from mmlearn.recipes.discovery import find_recipe
@@ -30,13 +33,14 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "chunked": ("clip", dict(chunk=1)),
     "sharded, chunked, recomputed": ("clip", dict(shard=True, chunk=1, recompute=True)),
     "sharded, accumulated": ("clip", dict(shard=True, accumulate=2)),
+    "packed": ("vlm", dict(shard=True, recompute=True)),  # of each process other numbers of rows, and of words
     "uneven": ("plain", dict(shard=True)),  # a head of 3 rows, of which a fourth process has none
 }
 
 
 def cases(world: int) -> tuple[str, ...]:
     """What so many processes train: four of them what is not the same for two."""
-    return ("data parallel", "sharded, chunked, recomputed", "uneven") if world == 4 else tuple(CASES)
+    return ("data parallel", "sharded, chunked, recomputed", "packed", "uneven") if world == 4 else tuple(CASES)
 
 
 class Stop(Exception):
@@ -80,7 +84,21 @@ def albef() -> ALBEF:
     return ALBEF(replace(ALBEFConfig.tiny(), queue_size=14, momentum=0.9, alpha_ramp=2))
 
 
-SYSTEMS = {"clip": clip, "albef": albef, "plain": Plain, "normalised": Normalised}
+def vlm() -> VLM:
+    return VLM(replace(VLMConfig.tiny(), lora_rank=2))
+
+
+def answers(samples: list[Tensor]) -> dict[str, Tensor]:
+    """Answers about an image, of very different lengths, packed: each sample says its image and its words."""
+    rows = [torch.cat([torch.tensor([1, *[511] * 4]), torch.arange(4, 7 + 2 * int(i))]) for i in samples]
+    tokens = pad_sequence(rows, True)
+    mask, asked = tokens > 0, torch.tensor([6 + int(i) % 3 for i in samples])[:, None]
+    response = mask & (torch.arange(tokens.shape[1]) >= asked)
+    image = torch.stack([torch.randn(3, 64, 64, generator=seeded(int(i)), dtype=torch.float64) for i in samples])
+    return pack({"image": image, "tokens": tokens, "mask": mask, "response": response}, 32)
+
+
+SYSTEMS = {"vlm": vlm, "clip": clip, "albef": albef, "plain": Plain, "normalised": Normalised}
 
 
 def build(name: str) -> nn.Module:
@@ -107,6 +125,8 @@ def train(
 def _learned(name: str, samples: int = 24) -> tuple[Dataset, CollateFunction]:
     if name in ("plain", "normalised"):
         return Numbers(samples, torch.float64), numbers
+    if name == "vlm":
+        return Listed([torch.tensor(i % 10) for i in range(samples)]), answers
     return Listed(pairs().samples[:samples]), collate
 
 
@@ -145,6 +165,7 @@ def process(rank: int, world: int, port: int, folder: Path) -> None:
     found: dict[str, Any] = {case: train(case, folder / case) for case in cases(world)}
     if world == 2:
         stopped_and_resumed("sharded", folder / "resumed")
+        stopped_and_resumed("packed", folder / "resumed packed")
         warnings.simplefilter("ignore")  # of the one process that wrote it
         train("sharded", folder / "of one", resume=True)
         found["both ways"] = {

@@ -20,7 +20,7 @@ from mmlearn.training.ema import MovingAverage
 def alone(tmp_path_factory):
     """What one process learns: weights, metrics and averages by case; and its folder."""
     folder, found = tmp_path_factory.mktemp("alone"), {}
-    for case, same in (("data parallel", 4), ("sharded, accumulated", 1), ("uneven", 1)):
+    for case, same in (("data parallel", 4), ("sharded, accumulated", 1), ("packed", 1), ("uneven", 1)):
         weights, history = train(case, folder / case, shard=False)
         found |= dict.fromkeys(list(CASES)[:same] if same > 1 else [case], (weights, history, averages(folder / case)))
     return found, folder
@@ -65,6 +65,7 @@ def test_parts_are_resumed_by_as_many_bit_for_bit_and_by_others_rightly(processe
         return
     for name in ("model.safetensors", "model-ema.safetensors"):
         assert sha256(folder / "resumed" / name) == sha256(folder / "sharded" / name)
+        assert sha256(folder / "resumed packed" / name) == sha256(folder / "packed" / name)
     weights, _, averaged = alone[0]["sharded"]
     close(load_file(folder / "of one" / "model.safetensors"), weights, "from one process to two")
     close(averages(folder / "of one"), averaged, "from one process to two")

@@ -17,6 +17,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils.data import StackDataset, default_collate
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmlearn.models.bridges.vlm import VLMConfig
 from mmlearn.recipes import OptimizerStep
 from mmlearn.recipes.discovery import find_recipe, system_files
 from mmlearn.training import fit
@@ -147,6 +148,63 @@ def test_frozen_parts_need_neither_gradients_nor_an_optimiser():
     assert found.trained < found.parameters
     assert found.memory["plain"]["gradients"] == 4 * found.trained
     assert found.memory["plain"]["optimiser"] == pytest.approx(8 * found.trained, rel=1e-3)
+
+
+JOINED = "SigLIP-B/16+SmolLM2-360M"
+
+
+def joined_by_hand(t, tower=(768, 12, 196), language=(960, 32, 320, 2560, 49_152), k=49):
+    """Numbers of the tower, of the projector and of the language model, and operations of a conversation of t tokens.
+
+    Of what is frozen the tower has no backward pass, and the language model one through its activations alone.
+    """
+    (d, depth, patches), (w, layers, kv, m, vocabulary) = tower, language
+    patching, block = 3 * 16 * 16 * d, 12 * d**2
+    eyes = patching + d + patches * d + depth * (block + 13 * d) + 2 * d
+    first, second = 4 * d * w, w * w
+    matrices = layers * (2 * w * w + 2 * w * kv + 3 * w * m)
+    words = vocabulary * w + matrices + (2 * layers + 1) * w
+    seen = patches * patching + blocks(d, patches, depth)  # forward alone
+    projected = k * (2 * first + 3 * second)  # the patches want no gradient
+    read = 2 * t * (matrices + vocabulary * w) + 3 * layers * 2 * t**2 * w
+    return eyes, first + w + second + w, words, 2 * (seen + projected + read)
+
+
+@pytest.mark.parametrize("rank", [0, 8])
+def test_a_vision_language_model_of_frozen_parts_is_counted_by_hand(rank):
+    """The language model's published count is 361.8M; thin matrices beside queries and values of 32 blocks."""
+    eyes, projector, words, flops = joined_by_hand(t := 64 + 49)
+    assert words == 361_821_120
+    thin = 32 * rank * (960 + 960 + 960 + 320)
+    config = replace(VLMConfig.preset(JOINED), lora_rank=rank)
+    how = dict(text_length=64, precision="bf16", stage="instruct" if rank else "align")
+    found = count(find_recipe("vlm"), config, 4, **how)
+    assert found.parameters == eyes + projector + words + thin
+    assert found.trained == projector + thin
+    held = found.memory["plain"]
+    assert held["weights"] == 4 * found.parameters
+    assert held["gradients"] == 4 * found.trained
+    assert 8 * found.trained <= held["optimiser"] < 8 * found.trained + 4 * 200  # and one count of steps for each
+    # Of a thin matrix A (rank, d) and B: forward, both gradients, but A of the first block has no other below it.
+    more = 2 * 3 * t * thin if rank else 0
+    assert found.flops == pytest.approx(4 * (flops + more), rel=1e-3)
+    hours = plan(found, samples=4e6, device="h100", utilisation=0.4).hours
+    assert hours == pytest.approx(1e6 * found.flops / (0.4 * 989.4e12) / 3600)
+
+
+def test_packed_rows_cost_what_their_tokens_see():
+    """Three conversations of 21 tokens in a row of 64: only what tokens see of others is more, and hidden again."""
+    recipe = find_recipe("vlm")
+    config = recipe.tiny()
+    config = replace(config, language_model=replace(config.language_model, max_length=64))
+    alone, rows = (count(recipe, config, 6, text_length=17, pack=pack) for pack in (None, 64))
+    assert rows.batch == alone.batch == 6
+    w, layers = config.language_model.width, config.language_model.depth
+    assert rows.flops - alone.flops == 2 * 3 * layers * 2 * w * (2 * 63**2 - 6 * 21**2)
+    refused("A conversation of 21 tokens, with those of its image, does not fit into rows of 20",
+            count, recipe, config, 6, text_length=17, pack=20)  # fmt: skip
+    clip = find_recipe("clip")
+    refused("CLIP reads one text in each row: leave pack out", count, clip, clip.tiny(), 4, pack=64)
 
 
 def test_what_a_turn_does_not_move_has_no_gradient():

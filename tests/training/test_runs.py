@@ -16,8 +16,8 @@ from mmlearn.data.synthetic.questions import ANSWERS
 from mmlearn.objectives.clusters import nearest
 from mmlearn.recipes import Recipe, Stage
 from mmlearn.recipes.discovery import find_recipe, system_files
-from mmlearn.training.options import read_settings
 from mmlearn.training.runs import new_run
+from mmlearn.training.settings import read_settings
 
 
 def batch_of(run, data, count=6, **options):
@@ -181,8 +181,9 @@ def test_a_run_starts_from_another(made, sets):
         ("vilt", {"settings": {"queue_size": 4}}, "^vilt has no setting 'queue_size'; "),
         ("albef", {"settings": {"queue_size": 0}}, "ALBEF needs a queue: queue_size is at least 1, got 0"),
         ("albef", {"settings": {"queue_size": "many"}}, "queue_size is a whole number, not 'many'"),
-        ("clip", {"settings": {"image_size": 48}}, "image_size is 32 with this data, and cannot be set: leave it out"),
+        ("clip", {"settings": {"image_size": 48}}, "image_size is 32 with this data or part, and cannot be set"),
         ("clip", {"options": {"frames": 4}}, "^clip has no option 'frames': leave it out"),
+        ("clip", {"options": {"grounded": True}}, "^clip hides no words here: leave grounded out"),
         ("clip", {"options": {"vocab_size": 100}}, "vocab_size must hold 256 bytes"),
         ("clip", {"options": {"max_length": 2}}, "max_length must leave room"),
         ("clip", {"start": "siglip"}, "^clip cannot start from a run of siglip"),

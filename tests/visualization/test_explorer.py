@@ -121,7 +121,7 @@ def test_a_table_chooses_layer_and_head():
         for k, shown in enumerate(page.find("img", f"v{v}")):
             assert f"m{k}" in shown["attrs"]["class"].split()
             assert int(opacities(shown).argmin()) == int(weights[k].argmax())
-        (_, note) = page.find("div", f"v{v}")
+        (_, note, _) = page.find("div", f"v{v}")  # of two words, and of all shown words together
         assert ("is on its object" in note["text"]) == (int(weights[1].argmax()) == 4)
 
 
@@ -162,6 +162,54 @@ def test_the_note_says_whether_a_word_points_at_its_object(peak, expected):
     (note,) = Page(explorer.html).find("div", "note")
     assert note["text"].startswith("“ring”: the strongest patch ")
     assert expected in note["text"]
+
+
+def pointing_at(peaks, patches=6):
+    """Maps with their whole weight on one patch each."""
+    return torch.eye(patches)[list(peaks)]
+
+
+def test_each_map_is_told_with_chance_and_with_the_untrained_one():
+    region = torch.tensor([0.0, 0.05, 0, 0, 1, 0.2])  # patches 4 and 5 of six
+    explorer = alignment_explorer(
+        torch.zeros(2, 3, 4, 6),
+        [["a", "ring"], ["cup", "red"]],
+        [pointing_at([0, 4]), pointing_at([5, 3])],
+        (2, 3),
+        regions=[[None, region], [region, region]],
+        untrained=[pointing_at([4, 0]), pointing_at([1, 5])],
+    )
+    notes = [note["text"] for note in Page(explorer.html).find("div", "note")]
+    assert notes == [
+        "“a” names no object; strongest patch 0",
+        "“ring”: the strongest patch is on its object (untrained not on, chance 33%)",
+        "“cup”: the strongest patch is on its object (untrained not on, chance 33%)",
+        "“red”: the strongest patch is not on its object (untrained on, chance 33%)",
+    ]
+    (shown,) = Page(explorer.html).find("div", "shown")
+    assert shown["text"] == "3 shown words that name an object point at it: 67% (untrained 33%, chance 33%)"
+
+
+def test_each_layer_and_head_has_its_own_score_chance_and_untrained():
+    region = torch.tensor([0.0, 0, 0, 0, 1, 0])
+    maps, untrained = (torch.stack([pointing_at([a]), pointing_at([b])])[None] for a, b in ((4, 0), (1, 4)))
+    explorer = alignment_explorer(
+        torch.zeros(1, 3, 4, 6), [["ring"]], [maps], (2, 3), regions=[[region]], layers=["one"], untrained=[untrained]
+    )
+    for head, expected in enumerate(("100% (untrained 0%, chance 17%)", "0% (untrained 100%, chance 17%)")):
+        (shown,) = [each for each in Page(explorer.html).find("div", "shown") if f"v{head}" in each["attrs"]["class"]]
+        assert shown["text"].endswith(expected)
+
+
+def test_without_regions_nothing_is_scored():
+    assert not Page(example(regions=False)[2].html).find("div", "shown")
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_untrained_maps_of_another_shape_are_refused():
+    expected = r"same maps, but they have shapes \[\(2, 6\)\] and those of the trained one \[\(1, 6\)\]"
+    wrong = dict(untrained=[torch.rand(2, 6)])
+    refused(expected, alignment_explorer, torch.rand(1, 3, 4, 6), [["a"]], [torch.rand(1, 6)], (2, 3), **wrong)
 
 
 def test_a_word_that_names_nothing_says_so():

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from mmlearn.data.boxes import picture_size
 from mmlearn.data.fields.field import Batch, Field, size
 from mmlearn.layers.config import Config
 
@@ -57,5 +58,5 @@ class Objects(Field):
 
 def shares(sample: Any) -> Tensor:
     """The boxes of a sample as shares of its picture, (p, 4)."""
-    height, width = sample.image.shape[-2:]
+    width, height = picture_size(sample)
     return (sample.boxes.reshape(-1, 4) / torch.tensor([width, height, width, height])).clamp(0, 1)

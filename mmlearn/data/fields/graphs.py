@@ -143,7 +143,8 @@ class KnowledgeTokens(Tokens):
 
     ``tokens``, ``mask``, ``position``, ``entity`` and ``branch`` (b, t) are those of the flattened tree; padding has
     the entity -1. ``graph`` maps a word to its (relation, tail) pairs, all of them texts, whose tokens the vocabulary
-    gets as well. Other settings as for :class:`~mmlearn.data.fields.Tokens`, but for words, maskable and whole.
+    gets as well. Other settings as for :class:`~mmlearn.data.fields.Tokens`, but for words, maskable, grounded and
+    whole.
     """
 
     graph: Mapping[str, Sequence[tuple[str, str]]] | tuple[Any, ...] = ()
@@ -152,8 +153,10 @@ class KnowledgeTokens(Tokens):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.words or self.maskable is not None or self.whole:
-            raise ValueError("KnowledgeTokens have no words, maskable or whole: use Tokens, or leave these out.")
+        if self.words or self.maskable is not None or self.grounded or self.whole:
+            raise ValueError(
+                "KnowledgeTokens have no words, maskable, grounded or whole: use Tokens or leave these out."
+            )
         # Tuples, so that fields can be compared and be keys.
         known = tuple((word, tuple(map(tuple, triples))) for word, triples in dict(self.graph).items())
         object.__setattr__(self, "graph", known)

@@ -1,6 +1,7 @@
 """Texts of a vision–language model, in which tokens stand for images."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -8,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch.utils.data import Dataset
 
+from mmlearn.data.batches import caption_ids
 from mmlearn.data.fields.field import Batch, resize, size
 from mmlearn.data.fields.texts import Dialogues
 from mmlearn.layers.config import Config
@@ -19,6 +21,9 @@ class ImageDialogues(Dialogues):
 
     The image token is the last of the vocabulary, and no word. A vision–language model reads an embedding of the image
     at each; how many there are, ``image_tokens``, its configuration says, as ``num_image_tokens``.
+
+    Where the tokenizer is that of a language model that chats, a text is a question and its answer in turns of its
+    template, and the image token one of its vocabulary. To a caption the question is what ``asks`` of the tokenizer is.
     """
 
     sentinels: int = 1
@@ -33,9 +38,32 @@ class ImageDialogues(Dialogues):
                 f"Texts of {found.tokenizer.max_length} tokens and {count} of an image are {needed}, more than the "
                 f"{most} that the language model reads: take shorter ones, or smaller pictures."
             )
+        if found.chat is not None:
+            chat = copy(found.chat)  # of which an image takes so many tokens from now on
+            chat.begin(chat.template, chat.first, chat.image_token, count)
+            found = replace(found, tokenizer=chat)
         return replace(found, image_tokens=count)
 
+    @property
+    def chat(self) -> Any:
+        """The tokenizer, if it knows the turns of a chat."""
+        return self.tokenizer if hasattr(self.tokenizer, "turns") else None
+
+    def sizes(self) -> dict[str, Any]:
+        """As of :class:`Dialogues`; of a language model that chats its own numbers hold."""
+        return super().sizes() if self.chat is None else {"image_token": self.chat.image_token}
+
+    def _in_turns(self, samples: Sequence[Any]) -> Batch:
+        texts = [getattr(sample, self.source) for sample in samples]
+        prompts = [getattr(sample, "prompt", "") for sample in samples]
+        answers = [text[len(prompt) :].strip() for text, prompt in zip(texts, prompts)]
+        tokens, response, real = self.chat.encode([prompt or self.chat.asks for prompt in prompts], answers)
+        batch = {"tokens": tokens, "mask": real, "response": response}
+        return batch | ({"caption_id": caption_ids(texts)} if self.repeats else {})
+
     def __call__(self, samples: Sequence[Any]) -> Batch:
+        if self.chat is not None:
+            return self._in_turns(samples)
         return self.with_images(super().__call__(samples), self.tokenizer.vocab_size, self.image_tokens)
 
     def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:

@@ -29,15 +29,18 @@ class Tokens(Field):
 
     A batch is as long as its longest text, unless ``whole``: then always ``max_length``, for systems that read padding
     or gather tokens from several processes. With ``words`` the batch also numbers each token's word, so that words are
-    masked whole. Where ``maskable`` names words, such as colours, no other word may be masked. Without ``repeats``
-    there is no ``caption_id``: equal captions count as different. The vocabulary is that of the data, and behind it
-    ``sentinels`` numbers that no text has, as T5 needs; ``source`` is the attribute of a sample that holds its text.
+    masked whole. Where ``maskable`` names words, such as colours, no other word may be masked; with ``grounded`` those
+    alone may that a sample's ``links`` ground in its picture, a collage's nouns or a scene's colours. Without
+    ``repeats`` there is no ``caption_id``: equal captions count as different. The vocabulary is that of the data, and
+    behind it ``sentinels`` numbers that no text has, as T5 needs; ``source`` is the attribute of a sample that holds
+    its text.
     """
 
     tokenizer: Tokenizer | None = None
     whole: bool = False
     words: bool = False
     maskable: Collection[str] | None = None
+    grounded: bool = False
     repeats: bool = True
     sentinels: int = 0
     vocab_size: int = 1024  # at most, without sentinels
@@ -51,6 +54,8 @@ class Tokens(Field):
             raise ValueError(f"maskable is a collection of words, such as {{'red', 'blue'}}; got {self.maskable!r}.")
         if self.maskable is not None:  # a frozen set, so that fields can be compared and be keys
             object.__setattr__(self, "maskable", frozenset(word.lower() for word in self.maskable))
+        if self.grounded and (self.maskable is not None or self.source != "caption"):
+            raise ValueError("Grounded words are those of captions: give no maskable words and no other source.")
 
     @property
     def needs(self) -> str:
@@ -90,6 +95,8 @@ class Tokens(Field):
         texts = [getattr(sample, self.source) for sample in samples]
         tokens, mask = self.tokenizer(texts)
         batch = {"tokens": tokens, "mask": mask}
+        if self.grounded:
+            batch["maskable"] = mask & self._grounded(samples)
         if self.words or self.maskable is not None:
             encoded = self.tokenizer.engine.encode_batch(texts)
             if self.words:
@@ -102,6 +109,23 @@ class Tokens(Field):
             t = int(mask.sum(1).max())
             batch = {name: value[:, :t] for name, value in batch.items()}
         return batch | ({"caption_id": caption_ids(texts)} if self.repeats else {})
+
+    def check_sample(self, sample: Any, system: str) -> None:
+        """As of every field; for ``grounded`` words it also has links."""
+        super().check_sample(sample, system)
+        if self.grounded and not hasattr(sample, "grounded_position"):
+            raise ValueError(
+                f"{system} hides grounded words, and nothing links those of these captions to regions: use --data "
+                "scenes, --data collages or a COCO folder with its instances, or leave grounded out."
+            )
+
+    def _grounded(self, samples: Sequence[Any]) -> Tensor:
+        """Which tokens belong to a word that only the picture can tell."""
+        found = torch.zeros(len(samples), self.tokenizer.max_length, dtype=torch.bool)
+        for row, sample in zip(found, samples):
+            for link in sample.links:
+                row[self.tokenizer.positions(sample.caption, *sample.grounded_position(link))] = True
+        return found
 
     def _named(self, texts: Sequence[str], encoded: Sequence[Any]) -> Tensor:
         """Which tokens belong to a word of ``maskable``."""
@@ -193,8 +217,8 @@ class Segments(Tokens):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.words or self.maskable is not None or self.whole:
-            raise ValueError("Segments have no words, maskable or whole: use Tokens, or leave these out.")
+        if self.words or self.maskable is not None or self.grounded or self.whole:
+            raise ValueError("Segments have no words, maskable, grounded or whole: use Tokens, or leave these out.")
 
     @property
     def holds(self) -> dict[str, str]:

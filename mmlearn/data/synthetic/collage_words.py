@@ -23,7 +23,8 @@ def relation(one: Any, other: Any) -> str:
     return ("right of" if x > 0 else "left of") if abs(x) > abs(y) else "below" if y > 0 else "above"
 
 
-def _article(name: str) -> str:
+def article(name: str) -> str:
+    """``an`` before a vowel, else ``a``."""
     return "an" if name[0] in "aeiou" else "a"
 
 
@@ -68,7 +69,7 @@ def describe(
             caption += " and" * (position > 1) + f" {WORDED.get(how, how)}" * (how != said) + " "
             said = how
         name = " ".join(filter(None, (thing.colour, PLURALS[thing.noun] if two else thing.noun)))
-        caption += "two " if two else f"{_article(name)} "
+        caption += "two " if two else f"{article(name)} "
         links.append(Link(len(caption), len(caption) + len(name), group[0]))
         caption += name
     return caption, tuple(links)
@@ -108,7 +109,7 @@ def ask(things: Sequence[Any], bits: int) -> Question:
     absent = [noun for noun in NOUNS if noun not in nouns]
     if kinds[kind] == "exist":
         noun = nouns[bits % len(nouns)] if yes else absent[bits % len(absent)]
-        return Question("exist", f"is there {_article(noun)} {noun}?", "yes" if yes else "no")
+        return Question("exist", f"is there {article(noun)} {noun}?", "yes" if yes else "no")
     if kinds[kind] == "count":  # twice as often of what is there
         choices = sorted(nouns, key=nouns.count, reverse=True) if yes or bits % 2 else absent
         noun = choices[0] if yes else choices[bits % len(choices)]

@@ -316,14 +316,18 @@ class Collages(Rendered):
         if self.pictures is None:
             return self._first(i)
         picture = i % self.pictures
-        if picture not in self._laid:
-            self._laid[picture] = self._first(picture)
-        sample = replace(self._laid[picture], grid=self._grid(picture) if self.grid else None)
+        sample = replace(self._known_first(picture), grid=self._grid(picture) if self.grid else None)
         if i < self.pictures:
             return sample
         rng = np.random.default_rng([int(stream("collages", self.split)), self.seed, picture, i])
         caption, links = self._tell(sample.things, rng)
         return replace(sample, caption=caption, links=links, bits=int(rng.integers(2**32)))
+
+    def _known_first(self, picture: int) -> CollageSample:
+        """The same as ``_first``, laid out once."""
+        if picture not in self._laid:
+            self._laid[picture] = self._first(picture)
+        return self._laid[picture]
 
     def _first(self, picture: int) -> CollageSample:
         """A picture, with the first of its captions."""
@@ -348,7 +352,7 @@ class Collages(Rendered):
 
         chunk, number = divmod(picture, CHUNK)
         if chunk not in self._grids:
-            beside = map(self._first, range(chunk * CHUNK, (chunk + 1) * CHUNK))
+            beside = map(self._known_first, range(chunk * CHUNK, (chunk + 1) * CHUNK))
             self._grids[chunk] = grid_features(draw([(each.things, each.paper) for each in beside], self.size))
         return self._grids[chunk][number]
 

@@ -12,8 +12,10 @@ from typing import NamedTuple
 from zipfile import ZipFile
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from PIL import Image, ImageFilter
+from torch import Tensor
 
 from mmlearn.data.packaged.archives import ARCHIVES, read_json, reading
 from mmlearn.data.packaged.emoji import FLUENT, KNOWN, OPENMOJI
@@ -84,6 +86,7 @@ STAMPS = {
 }
 STYLES = KNOWN + FLUENT + OPENMOJI + PHOTOGRAPHS
 PAPERS = 48  # grounds
+GROUND = 204  # of 255: the light grey on which emoji and stamps are shown
 BOX_ALPHA = 40  # of 255: fainter pixels belong to no box
 
 
@@ -184,3 +187,28 @@ def papers(size: int) -> Float[np.ndarray, "papers size size 3"]:
         shade = 0.05 * (np.cos(angle) * x + np.sin(angle) * y) + grain
         grounds.append(np.clip(base + shade[..., None], 0, 1))
     return np.stack(grounds).astype(np.float32)
+
+
+class SingleThing(NamedTuple):
+    """One thing by itself: a drawing or a photograph, and what it shows."""
+
+    image: Float[Tensor, "3 size size"]
+    noun: str
+
+    @property
+    def name(self) -> str:
+        """What the emoji of this thing is called."""
+        return CLDR.get(self.noun, self.noun)
+
+
+def single_things(style: str, *, size: int = 64) -> list[SingleThing]:
+    """All pictures that a style has of the nouns that are photographed too, each alone on the emoji's light grey."""
+    found = []
+    for noun in STAMPS:
+        for variant in range(variants(noun, style)):
+            thing = cutout(noun, style, variant=variant).copy()
+            thing.thumbnail((size, size))  # which never enlarges
+            ground = Image.new("RGB", (size, size), (GROUND,) * 3)
+            ground.paste(thing, tuple((size - side) // 2 for side in thing.size), thing)
+            found.append(SingleThing(torch.from_numpy(np.array(ground)).permute(2, 0, 1) / 255, noun))
+    return found

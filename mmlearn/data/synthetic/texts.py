@@ -121,22 +121,6 @@ def short_documents(split: str, scenes: int, seed: int = 0) -> list[tuple[str, s
     return found
 
 
-def swap_neighbours(texts: Sequence[str], generator: torch.Generator) -> list[str]:
-    """Each text with two neighbouring words exchanged, at a position drawn at random where they differ.
-
-    A bag of words cannot tell the two apart. Raises ``ValueError`` for a text without two neighbours that differ.
-    """
-    swapped = []
-    for text in texts:
-        words = text.split()
-        differ = [i for i, (one, other) in enumerate(pairwise(words)) if one != other]
-        if not differ:
-            raise ValueError(f"Two neighbouring words that differ are exchanged; {text!r} has none.")
-        i = differ[int(torch.randint(len(differ), (), generator=generator))]
-        swapped.append(" ".join([*words[:i], words[i + 1], words[i], *words[i + 2 :]]))
-    return swapped
-
-
 def _emoji(split: str, language: str, count: int) -> Iterator[str]:
     for concept, named in read_json("emoji", "names.json.gz")[language].items():
         part = "train" if concept not in held_out() else SPLITS[1 + int(stream("texts", concept)) % 2]

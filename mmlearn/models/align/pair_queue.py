@@ -61,7 +61,7 @@ class PairQueue(nn.Module):
         """``ValueError`` where ``length`` samples are fewer than the queue holds: they would meet their own past."""
         if length < len(self.image):
             found = f"A queue of {len(self.image)} is larger than the data, so pictures would meet themselves"
-            raise ValueError(f"{found}; set queue_size to at most {length}.")
+            raise ValueError(f"{found}; take --set queue_size={length}, or another queue_size of at most {length}.")
 
 
 def queue_contrast(

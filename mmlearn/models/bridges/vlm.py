@@ -16,8 +16,7 @@ Papers: Liu et al. 2024, "Improved Baselines with Visual Instruction Tuning" (LL
 "Building and better understanding vision-language models" (Idefics3); Marafioti et al. 2025, "SmolVLM". Official code:
 https://github.com/haotian-liu/LLaVA, https://github.com/huggingface/smollm, https://github.com/huggingface/nanoVLM.
 
-Deviations: no image is cut into tiles, as Idefics3 and SmolVLM do; a tile is a further image. All are of one size. The
-tower never learns, as in LLaVA-1.5. ``tiny`` is ours.
+Deviations: no image is cut into tiles, as Idefics3 and SmolVLM do. The tower never learns. ``tiny`` is ours.
 """
 
 from collections.abc import Callable
@@ -33,10 +32,14 @@ from mmlearn.generation.cache import DecodingStep, pad_left
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
 from mmlearn.layers.encoders import TINY_IMAGE
-from mmlearn.models.bridges.projector import FrozenParts, Projector
+from mmlearn.layers.lora import add_lora
+from mmlearn.layers.packing import packed
+from mmlearn.models.bridges.projector import FrozenParts
+from mmlearn.models.bridges.scaled_projector import build_projector
 from mmlearn.models.bridges.vlm_sizes import PUBLISHED, SIGLIP_B, check_sizes
 from mmlearn.models.text.llama import Llama, LlamaConfig
 from mmlearn.objectives.generative import response_language_modelling
+from mmlearn.objectives.several_processes import mean_over_all
 
 Images = Float[Tensor, "b c height width"] | Float[Tensor, "b s c height width"]  # one of each row, or s
 
@@ -52,6 +55,10 @@ class VLMConfig(Config):
     projector_layers: int = 2
     projector_activation: str = "gelu"
     projector_bias: bool = True
+    projector_length: float | None = None  # root mean square of an embedding of an image, at first; None: as it comes
+    lora_rank: int = 0  # of what learns beside queries and values in the language model's place; 0: itself does
+    tower_learns: bool = False  # the tower too, where its stage trains it
+    projector_positions: bool = False  # those of a scaled projector also say where they are: learned vectors
 
     PRESETS = {"tiny": dict(image_encoder=TINY_IMAGE, language_model=LlamaConfig.tiny(), shuffle=2), **PUBLISHED}
 
@@ -84,20 +91,22 @@ class VLM(FrozenParts):
     .. math:: e_i = \begin{cases} \mathrm{projector}(\mathrm{tower}(I))_{c(i)} & x_i = \text{image token} \\
        E[x_i] & \text{otherwise} \end{cases} \qquad p(x_{i+1} \mid I, x_{\le i}) = \mathrm{Llama}(e_1, \dots, e_i)
 
-    where c(i) counts the image tokens up to i. ``image_encoder`` and ``language_model`` are built from the
-    configuration, unless they are given: a tower is any module from images to (b, p, width). ``ValueError`` for
-    patches that s does not divide, and for an image that is longer than the context of the language model.
+    where c(i) counts the image tokens up to i. Other parts than the configuration says may be given; a tower is any
+    module from images to (b, p, width). ``ValueError`` for patches that s does not divide, and too long an image.
     """
 
     def __init__(self, config: VLMConfig, image_encoder: nn.Module | None = None, language_model: Llama | None = None):
         super().__init__()
-        check_sizes(config)
+        check_sizes(config, language_model)
         self.config = config
         language, inputs = config.language_model, config.image_encoder.width * config.shuffle**2
         self.image_token = language.vocab_size - 1 if config.image_token is None else config.image_token
-        self.image_encoder = (image_encoder or ImageEncoder(config.image_encoder)).requires_grad_(False)
-        self.projector = Projector(config, inputs, language.width, language.width * max(config.pooled_tokens, 1))
+        self.image_encoder = image_encoder or ImageEncoder(config.image_encoder)
+        self.image_encoder.requires_grad_(config.tower_learns)
+        self.projector = build_projector(config, inputs, language.width)
         self.language_model = language_model or Llama(config.language_model)
+        if config.lora_rank:
+            add_lora(self.language_model, config.lora_rank, 2 * config.lora_rank)
 
     def patches(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b p image_width"]:
         """What the tower says of each patch, without its class token."""
@@ -110,6 +119,8 @@ class VLM(FrozenParts):
     def encode_image(self, image: Images) -> Float[Tensor, "b n d"]:
         """The embeddings of the image of each row, or of its s images one after the other: n = s k."""
         x = self.patches(image if image.ndim == 4 else image.flatten(0, 1))  # (b s, p, image_width)
+        if x.shape[-1] != (width := self.config.image_encoder.width):
+            raise ValueError(f"The image tower gives {x.shape[-1]} numbers a patch; the configuration says {width}.")
         if self.config.pooled_tokens:
             x = x.mean(1, keepdim=True)  # (b s, 1, image_width)
         elif self.config.shuffle > 1:
@@ -125,8 +136,7 @@ class VLM(FrozenParts):
         if not n:  # there is no image, or its keys are in the cache
             return words
         count = is_image.cumsum(1)  # (b, t): image tokens up to here
-        row = torch.arange(len(tokens), device=tokens.device)[:, None]  # (b, 1)
-        chosen = images[row, (count - 1).clamp(0, n - 1)]  # (b, t, d)
+        chosen = images.to(words).take_along_dim((count - 1).clamp(0, n - 1)[..., None], dim=1)  # (b, t, d)
         return torch.where((is_image & (count <= n))[..., None], chosen, words)
 
     def forward(
@@ -135,11 +145,16 @@ class VLM(FrozenParts):
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
         image_mask: Bool[Tensor, "b s"] | None = None,
+        conversation: Int[Tensor, "b t"] | None = None,
     ) -> VLMOutput:
-        """Images in the order of their tokens; ``image_mask`` is True where one is real: those of a row come first."""
+        """Images in the order of their tokens; ``image_mask`` is True where one is real: those of a row come first.
+
+        A row may hold several texts: ``conversation`` says whose each token is, and none sees another's.
+        """
         images = self.encode_image(image)  # (b, n, d)
         is_image = self.find_images(images, tokens, mask, image_mask)  # (b, t)
-        states = self.language_model.read(self.embed(images, tokens, is_image), mask)  # (b, t, d)
+        seen, position = (mask, None) if conversation is None else packed(conversation)
+        states = self.language_model.read(self.embed(images, tokens, is_image), seen, position)  # (b, t, d)
         return VLMOutput(images, self.language_model.logits(states))
 
     def find_images(
@@ -157,14 +172,21 @@ class VLM(FrozenParts):
         return is_image
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """The next token of each ``response``, or without one in the batch of all words. ``ValueError`` for no text."""
+        """The next token of each ``response``, or without one in the batch of all words. ``ValueError`` for no text.
+
+        Each word of all processes counts the same, however many of them each process has.
+        """
         self.freeze_modes()
         tokens, mask = batch["tokens"], batch.get("mask")
         if not len(tokens):
             raise ValueError("A batch holds at least one image with its text.")
-        logits = self(batch["image"], tokens, mask, batch.get("image_mask")).token_logits
+        conversation = batch.get("conversation")
+        logits = self(batch["image"], tokens, mask, batch.get("image_mask"), conversation).token_logits
         asked = batch.get("response", tokens != self.image_token)  # images are not predicted
-        return {"lm": response_language_modelling(logits, tokens, asked, mask)}
+        if conversation is not None:  # nor is the first token of a text, by the last of another
+            asked = asked & (conversation == conversation.roll(1, 1))
+        counted = asked if mask is None else asked & mask
+        return {"lm": mean_over_all(response_language_modelling(logits, tokens, asked, mask), counted[:, 1:].sum())}
 
     @torch.no_grad()
     def generate(
@@ -187,8 +209,8 @@ class VLM(FrozenParts):
         if not (prompt == self.image_token).any() and images.shape[1]:
             before = prompt.new_full((images.shape[1],), self.image_token)
             rows = [torch.cat([before, row[real]]) for row, real in zip(prompt, prompt_mask)]
-            padded = pad_left(rows, self.language_model.config.pad_token)
-            prompt, prompt_mask = (part.to(prompt.device) for part in padded)
+            pad = self.language_model.config.pad_token
+            prompt, prompt_mask = (part.to(prompt.device) for part in pad_left(rows, pad))
         self.find_images(images, prompt, prompt_mask, None)
 
         def embed(step: DecodingStep) -> Float[Tensor, "n t d"]:

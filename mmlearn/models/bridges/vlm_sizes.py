@@ -43,12 +43,24 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "Idefics3-8B": one_matrix(2, 128_257, replace(SIGLIP_SO400M, image_size=364), LLAMA_3_8B),
     "SmolVLM-256M": one_matrix(4, 49_190, SIGLIP_B, smollm2("135M", 49_280)),
     "SmolVLM-500M": one_matrix(4, 49_190, SIGLIP_B, smollm2("360M", 49_280)),
+    # Two published parts, to be joined: an image takes 49 tokens, as in nanoVLM-222M.
+    "SigLIP-B/16+SmolLM2-360M": dict(
+        image_encoder=replace(SIGLIP_B, image_size=224),
+        language_model=LlamaConfig(**LlamaConfig.PRESETS["SmolLM2-360M"]),
+        shuffle=2,
+    ),
     "SmolVLM-2.2B": one_matrix(3, 49_153, SIGLIP_SO400M, smollm2("1.7B", 49_155)),
 }
 
 
-def check_sizes(config: Any) -> None:
-    """``ValueError`` for a configuration that no model can be built from."""
+def check_sizes(config: Any, language_model: Any = None) -> None:
+    """``ValueError`` for a configuration that no model can be built from, or not with this language model."""
+    given = config.language_model if language_model is None else language_model.config
+    if (found := (given.width, given.vocab_size)) != (config.language_model.width, config.language_model.vocab_size):
+        raise ValueError(
+            f"The language model has width {found[0]} and {found[1]:,} tokens; the configuration says "
+            f"{config.language_model.width} and {config.language_model.vocab_size:,}: give it the model's own."
+        )
     tower, language, s = config.image_encoder, config.language_model, config.shuffle
     sides = (tower.image_size,) * 2 if isinstance(tower.image_size, int) else tower.image_size
     if s < 1 or any(side // tower.patch_size % s for side in sides):

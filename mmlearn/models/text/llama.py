@@ -102,7 +102,8 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))  # g
 
     def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
-        a = x.float()  # squares of many features are summed, for which bf16 is too coarse
+        # Squares of many features are summed, for which bf16 is too coarse.
+        a = x.to(torch.promote_types(x.dtype, torch.float32))
         return self.weight * (a * (a.square().mean(-1, keepdim=True) + self.epsilon).rsqrt()).to(x)
 
 
@@ -224,13 +225,14 @@ class Llama(nn.Module):
     def read(
         self,
         x: Float[Tensor, "b q d"],
-        mask: Bool[Tensor, "b n"] | None = None,
+        mask: Bool[Tensor, "b n"] | Bool[Tensor, "#b q n"] | None = None,
         position: Int[Tensor, "b n"] | None = None,
     ) -> Float[Tensor, "b q d"]:
         """States of embeddings: of words, or of what a bridge puts before them.
 
-        ``mask`` and ``position`` count earlier tokens as well, where their keys are kept in a cache. Without a
-        ``position`` real tokens count from 0. Raises ``ValueError`` for more positions than there are.
+        A ``mask`` (b, q, n) says whom each query sees, as where several texts share a row. ``mask`` and ``position``
+        count earlier tokens as well, where their keys are kept in a cache. Without a ``position`` real tokens count
+        from 0. Raises ``ValueError`` for more positions than there are.
         """
         if position is None:
             n = x.shape[1]
@@ -305,7 +307,11 @@ def real_positions(mask: Bool[Tensor, "b n"]) -> Int[Tensor, "b n"]:
 
 
 def in_window(
-    queries: int, keys: int, window: int, mask: Bool[Tensor, "b n"] | None, device: torch.device
+    queries: int,
+    keys: int,
+    window: int,
+    mask: Bool[Tensor, "b n"] | Bool[Tensor, "#b q n"] | None,
+    device: torch.device,
 ) -> Bool[Tensor, "#b q n"]:
     """Which keys each of the last queries may see: real ones, no further back than a window, its own included.
 
@@ -314,4 +320,4 @@ def in_window(
     """
     index = torch.arange(keys, device=device)
     near = index > index[keys - queries :, None] - window  # (q, n); what comes later is left out by causal attention
-    return near[None] if mask is None else near & mask[:, None]
+    return near[None] if mask is None else near & (mask[:, None] if mask.ndim == 2 else mask)

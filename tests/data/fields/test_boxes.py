@@ -23,3 +23,13 @@ def test_objects_are_those_of_the_scene():
     assert not batch["boxes"][~batch["object_mask"]].any()
     refused("detr reads boxes with names", field.check_sample, type("Plain", (), {"caption": "a ring"})(), "detr")
     assert torch.equal(field.load(Path(), {"names": list(field.names)})(samples)["boxes"], batch["boxes"])
+
+
+def test_boxes_of_collages_need_no_picture():
+    data = load("collages", "train", size=48)
+    samples = data.__getitems__(range(4))
+    batch = Objects().fitted(data, DETRConfig.tiny(), 0)(samples)
+    assert not any("image" in vars(sample) for sample in samples)  # drawing it costs most of a batch
+    for i, sample in enumerate(samples):
+        assert sample.image.shape == (3, 48, 48)
+        close(batch["boxes"][i][batch["object_mask"][i]] * 48, sample.boxes.clamp(0, 48), 1e-4)

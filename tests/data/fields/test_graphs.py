@@ -210,5 +210,5 @@ def test_what_is_known_of_a_hidden_word_hangs_on_nothing(scenes, tokenizer):
 
 
 def test_what_a_tree_has_not_is_refused():
-    for options in ({"words": True}, {"maskable": ["red"]}, {"whole": True}):
-        refused("KnowledgeTokens have no words, maskable or whole", KnowledgeTokens, **options)
+    for options in ({"words": True}, {"maskable": ["red"]}, {"grounded": True}, {"whole": True}):
+        refused("KnowledgeTokens have no words, maskable, grounded or whole", KnowledgeTokens, **options)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from testing_tools import close, refused
 
-from mmlearn.data import Tokenizer
+from mmlearn.data import Tokenizer, load
 from mmlearn.data.fields import MaskedRegions, MaskedTokens, MatchLabel, Regions, ShuffledTokens, Tokens
+from mmlearn.data.synthetic.cutouts import NOUNS, PLURALS
 from mmlearn.data.synthetic.layouts import COLOURS, SHAPES
 from mmlearn.data.synthetic.regions import SceneDetector
 from mmlearn.data.synthetic.scenes import Scenes
@@ -121,6 +122,33 @@ def test_only_the_named_words_are_hidden(scenes, tokenizer, chosen, words):
     some = hidden(0.4)
     assert all(got and got <= positions for got, positions in zip(some, expected))  # at least one of each row
     assert 0.4 < sum(map(len, some)) / sum(map(len, expected)) < 0.85
+
+
+def test_only_the_nouns_of_collages_are_hidden_where_words_are_grounded():
+    samples = load("collages", "train").__getitems__(range(20))
+    tokenizer = Tokenizer.train([sample.caption for sample in samples], vocab_size=2000, max_length=40)
+    plain = Tokens(tokenizer, grounded=True)(samples)
+    batch = labelled(plain, MaskedTokens())
+    for row, (sample, hidden) in enumerate(zip(samples, hidden_positions(batch), strict=True)):
+        nouns = [
+            part
+            for link in sample.links
+            for part in tokenizer.positions(sample.caption, *sample.grounded_position(link))
+        ]
+        assert plain["maskable"][row].nonzero().flatten().tolist() == sorted(nouns)
+        told = tokenizer.decode(plain["tokens"][row][plain["maskable"][row]]).split()
+        assert len(told) == len(sample.links)
+        assert set(told) <= set(NOUNS) | set(PLURALS.values())
+        assert hidden
+        assert hidden <= set(nouns)
+    assert "maskable" not in batch
+
+
+def test_what_has_no_grounded_words_says_so(tokenizer):
+    field = Tokens(tokenizer, grounded=True)
+    refused("uniter hides grounded words, and nothing links", field.check_sample, texts_of("a ring")[0], "uniter")
+    refused("Grounded words are those of captions", Tokens, grounded=True, maskable=["red"])
+    refused("Grounded words are those of captions", Tokens, grounded=True, source="text")
 
 
 def test_named_words_of_several_tokens_are_hidden_as_a_whole(tokenizer):

@@ -127,8 +127,8 @@ def test_shares_are_checked(label):
 
 
 def test_segments_take_no_words():
-    for option in (dict(words=True), dict(maskable={"red"}), dict(whole=True)):
-        refused("Segments have no words, maskable or whole", Segments, **option)
+    for option in (dict(words=True), dict(maskable={"red"}), dict(grounded=True), dict(whole=True)):
+        refused("Segments have no words, maskable, grounded or whole", Segments, **option)
     refused("has no tokenizer yet", Segments(), SAMPLES)
 
 

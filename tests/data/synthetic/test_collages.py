@@ -12,7 +12,7 @@ from mmlearn.data.packaged.archives import read_json
 from mmlearn.data.packaged.emoji import FLUENT, KNOWN, OPENMOJI
 from mmlearn.data.synthetic.collage_words import SINGULARS, held_out_pair, stated_facts
 from mmlearn.data.synthetic.collages import Collages, draw
-from mmlearn.data.synthetic.cutouts import COLOURS, DYED, NOUNS, PHOTOGRAPHS, PLURALS, STAMPS
+from mmlearn.data.synthetic.cutouts import COLOURS, DYED, NOUNS, PHOTOGRAPHS, PLURALS, STAMPS, single_things
 from mmlearn.evaluation import find_mentions, on_grid
 from mmlearn.evaluation.captions import check_facts
 
@@ -319,3 +319,21 @@ def test_options_that_cannot_be():
     refused("pictures must be at least 1", load, "collages", pictures=-1)
     for things in (2, 8):
         assert len(load("collages", things=things)[0].things) == things
+
+
+def test_single_things_are_those_of_the_emoji_and_stamps():
+    """Each alone in the middle of the light grey, named as its emoji; of photographs all variants."""
+    photographs, drawings = single_things("stamps"), single_things("fluent-flat", size=48)
+    assert [thing.noun for thing in drawings] == list(STAMPS)
+    assert [thing.noun for thing in photographs] == [noun for noun, names in STAMPS.items() for _ in names]
+    named = {*load("emoji", "unseen-style").captions, *load("emoji", "unseen-both").captions}
+    assert {thing.name for thing in drawings} <= named
+    for side, things in ((64, photographs), (48, drawings)):
+        images = torch.stack([thing.image for thing in things])
+        assert images.shape == (len(things), 3, side, side)
+        assert images.aminmax().min >= 0
+        assert images.aminmax().max <= 1
+        for off in ((images - 0.8).abs().amax(1) > 0.02).unbind():
+            for line in (off.any(0), off.any(1)):  # as much ground on either side
+                covered = line.nonzero()[:, 0]
+                assert abs(int(covered[0]) - (side - 1 - int(covered[-1]))) <= 3

@@ -4,7 +4,7 @@ import torch
 from testing_tools import refused
 
 from mmlearn.data.synthetic.cutouts import COLOURS, DYED
-from mmlearn.data.synthetic.dyed_things import HELD_OUT, dyed_things, every_pair
+from mmlearn.data.synthetic.dyed_things import AWAY, HELD_OUT, SIDES, dyed_things, every_pair
 
 
 def pairs(split):
@@ -30,3 +30,15 @@ def test_pictures_are_light_and_the_same_every_time():
     assert one.images.median() > 0.7
     assert one.captions[0] == f"a {COLOURS[one.colours[0]]} {DYED[one.nouns[0]]}"
     refused("There is no split 'tests'; did you mean 'test'", dyed_things, "tests", 1)
+
+
+def test_things_vary_a_little_about_the_middle():
+    made = dyed_things("train", 200)
+    sides = torch.tensor([thing.side for thing in made.things])
+    away = torch.tensor([thing.centre for thing in made.things]) - 0.5
+    assert SIDES[0] <= sides.min() < sides.max() <= SIDES[1]
+    assert away.abs().max() <= AWAY
+    assert (away.amin(0) < -AWAY / 2).all()  # left and up
+    assert (away.amax(0) > AWAY / 2).all()  # right and down
+    assert {thing.mirrored for thing in made.things} == {True, False}
+    assert len({thing.style for thing in made.things}) == 3

@@ -9,15 +9,7 @@ from testing_tools import refused
 
 from mmlearn.data import load
 from mmlearn.data.synthetic.scenes import Scenes
-from mmlearn.data.synthetic.texts import (
-    FIRST,
-    SOURCES,
-    bracket_sentences,
-    short_documents,
-    spell_brackets,
-    swap_neighbours,
-    walk,
-)
+from mmlearn.data.synthetic.texts import FIRST, SOURCES, bracket_sentences, short_documents, spell_brackets, walk
 
 SPLITS = ("train", "val", "test")
 
@@ -92,21 +84,6 @@ def test_systems_that_want_more_say_so():
     run = new_run("gpt2", load("texts", "val", scenes=10))
     assert run.system.config.max_length == run.tokenizer.max_length
     assert isinstance(run.collate()([load("texts", "val", scenes=10)[0]])["tokens"], torch.Tensor)
-
-
-def test_two_neighbouring_words_are_exchanged_at_every_position():
-    texts = ["a large red star", "the the star"] * 60
-    found = swap_neighbours(texts, torch.Generator().manual_seed(0))
-    assert set(found[::2]) == {"large a red star", "a red large star", "a large star red"}
-    assert set(found[1::2]) == {"the star the"}
-    assert found == swap_neighbours(texts, torch.Generator().manual_seed(0))
-    assert found != swap_neighbours(texts, torch.Generator().manual_seed(1))
-    assert swap_neighbours([], torch.Generator()) == []
-
-
-@pytest.mark.parametrize("text", ["", "star", "star star star"])
-def test_a_text_with_nothing_to_exchange_is_refused(text):
-    refused("Two neighbouring words that differ", swap_neighbours, ["a star", text], torch.Generator())
 
 
 def test_short_documents_have_a_topic_and_an_order():

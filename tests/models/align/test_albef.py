@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import albef_in_processes
 import pytest
@@ -9,9 +10,11 @@ import torch
 from batches import gaps
 from testing_tools import assert_unit_length, close, fit, pairs, refused
 
+from mmlearn.evaluation.mentions import Mentions
 from mmlearn.layers import record_attention
 from mmlearn.models.align.albef import ALBEF, ALBEFConfig
 from mmlearn.processes import in_processes
+from mmlearn.recipes import albef as recipe
 
 TINY = ALBEFConfig.tiny()
 SMALL = dataclasses.replace(TINY, queue_size=20)
@@ -66,6 +69,24 @@ def test_maps_of_words_over_patches():
     (gradient,) = torch.autograd.grad(output.match_logits[:, 1].sum(), maps[model.cross_attention[0]])
     assert gradient.abs().max() > 0  # for Grad-CAM
     close(output.match_logits, model.match(batch["image"], batch["tokens"], batch["mask"]))
+
+
+@pytest.mark.parametrize("pooling", ["class", "max"])
+def test_its_recipe_points_by_grad_cam_of_the_earlier_middle_block(pooling, monkeypatch):
+    monkeypatch.setattr(recipe, "ROWS", 3)  # of 8
+    image = dataclasses.replace(TINY.image, class_token=pooling == "class")
+    model, batch = apart(dataclasses.replace(SMALL, image=image, pooling=pooling)), pairs()
+    mentions = Mentions([0, 5], ["a b", "c"], [[1, 2], [3]], [0, 0], torch.zeros(2, 16))
+    with torch.no_grad():
+        found = recipe.phrase_maps(SimpleNamespace(system=model), batch, mentions)
+    with record_attention(model) as maps:
+        logits = model.match(batch["image"], batch["tokens"], batch["mask"])
+    weights = maps[model.cross_attention[0]]
+    (gradient,) = torch.autograd.grad((logits[:, 1] - logits[:, 0]).sum(), weights)
+    expected = (weights * gradient.relu()).mean(1)[..., int(pooling == "class") :].detach()
+    assert found.shape == (2, 16)
+    assert found.max() > 0
+    close(found, torch.stack([expected[0, 2], expected[5, 3]]))
 
 
 # Contrast.

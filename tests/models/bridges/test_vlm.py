@@ -11,6 +11,8 @@ from torch import nn
 from mmlearn.generation.decoding import greedy
 from mmlearn.models.bridges.vlm import VLM, VLMConfig, pixel_shuffle
 from mmlearn.models.text.llama import Llama
+from mmlearn.models.vision.backbone import BackboneConfig
+from mmlearn.recipes.discovery import find_recipe
 
 TINY = VLMConfig.tiny()
 IMAGE, K = 511, 4
@@ -173,3 +175,33 @@ def test_configurations_that_cannot_be_built():
     refused("image_token 512 is none of the 512 tokens", tiny, image_token=512)
     refused("projector_layers is 1 or 2, not 3", tiny, projector_layers=3)
     refused("Unknown activation 'tanh'", tiny, projector_activation="tanh")
+
+
+def test_the_packaged_tower_and_outputs_as_long_as_words():
+    config = VLMConfig(BackboneConfig(image_size=128), TINY.language_model, projector_length=0.3)
+    assert VLMConfig.from_dict(config.to_dict()) == config
+    assert config.num_image_tokens == 4
+    system = find_recipe("vlm").make(config)
+    embeddings = system.encode_image(torch.rand(2, 3, 90, 128))
+    assert embeddings.shape == (2, 4, 64)
+    close(embeddings.square().mean(-1).sqrt(), torch.full((2, 4), 0.3))
+    system.language_model.to(torch.bfloat16)  # the projector stays in float32 and learns
+    tokens = row(1, None, 8, 9)[:, :]
+    system.loss({"image": torch.rand(1, 3, 128, 128), "tokens": tokens})["lm"].backward()
+    assert system.projector.norm.weight.grad.abs().sum() > 0
+
+
+def test_patches_say_where_they_are():
+    """A learned vector is added to each embedding of every image, after the norm; at the start it is 0."""
+    config = dataclasses.replace(TINY, projector_length=0.3)
+    plain, system = VLM(config).eval(), VLM(dataclasses.replace(config, projector_positions=True)).eval()
+    assert "projector.positions" not in plain.state_dict()
+    plain.load_state_dict({k: v for k, v in system.state_dict().items() if k != "projector.positions"})
+    side, k = config.image_encoder.image_size, config.num_image_tokens
+    two = torch.rand(1, 2, 3, side, side, generator=seeded())
+    assert torch.equal(system.encode_image(two), plain.encode_image(two))
+    places = torch.randn(k, config.language_model.width, generator=seeded())
+    system.projector.positions.data.copy_(places)
+    close(system.encode_image(two) - plain.encode_image(two), places.repeat(2, 1)[None])
+    pooled = dataclasses.replace(config, projector_positions=True, pooled_tokens=4)
+    assert VLM(pooled).projector.positions is None  # the mean is from everywhere

@@ -8,8 +8,8 @@ from testing_tools import refused
 
 from mmlearn.data.packaged import archives
 from mmlearn.data.packaged.emoji import Emoji
-from mmlearn.models.vision.backbone import MEAN, STD
-from mmlearn.pretrained.backbone import load_backbone
+from mmlearn.models.vision.backbone import MEAN, STD, BackboneConfig
+from mmlearn.pretrained.backbone import load_backbone, load_positions
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +70,21 @@ def test_a_backbone_that_is_damaged_or_missing_or_too_small(tmp_path, monkeypatc
     (tmp_path / "backbone").mkdir()
     (tmp_path / "backbone" / "mobilenet_v2.safetensors").write_bytes(weights[:-2])
     refused(r"mobilenet_v2.safetensors is damaged .*build backbone", load_backbone)
+
+
+def test_positions_are_means_of_fields_and_may_come_ready():
+    tower = load_positions(BackboneConfig(image_size=128, patch_size=64))
+    images = torch.rand(2, 3, 128, 128)
+    fields = tower(images)
+    assert fields.shape == (2, 4, 1280)
+    grid = tower.features((images - tower.mean) / tower.std)  # (2, 1280, 4, 4)
+    corner = torch.nn.functional.layer_norm(grid[:, :, :2, 2:].mean((2, 3)), (1280,))  # upper right
+    torch.testing.assert_close(fields[:, 1], corner)
+    torch.testing.assert_close(tower(fields.mT.unflatten(2, (2, 2))), fields)
+    assert tower(torch.rand(1, 3, 50, 70)).shape == (1, 4, 1280)
+
+
+@pytest.mark.parametrize(("image_size", "patch_size"), [(128, 48), (100, 32), ((64, 128), 64)])
+def test_fields_that_the_network_does_not_have_are_refused(image_size, patch_size):
+    with pytest.raises(ValueError, match=f"into fields of {patch_size}"):
+        load_positions(BackboneConfig(image_size=image_size, patch_size=patch_size))
