@@ -53,9 +53,7 @@ def write_all(book: Path) -> None:
     }
     heroes = book.parent / "notebooks" / "heroes"
     pages["generated/zoo.md"] = zoo_page(zoo_records(), known, book / "results", heroes)
-    results = results_pages(known, book / "results")
-    results["results/index.md"] += gpu_speed(book.parent)
-    pages |= {f"generated/{name}": page for name, page in results.items()}
+    pages |= {f"generated/{name}": page for name, page in all_results(known, book).items()}
     pages |= {f"generated/api/{name}": page for name, page in api_pages().items()}
     pages |= {f"generated/{name}": page for name, page in systems.system_pages().items()}
     for name, page in pages.items():
@@ -155,7 +153,7 @@ def chapters_page(
 def _goes_with(exercise: str, chapter: Notebook) -> bool:
     """Whether an exercise is of this chapter.
 
-    13a_hearing goes with chapter 13a, and with a chapter 13 as a whole; 06_text with chapters 06a and 06b.
+    13a_hearing goes with chapter 13a, and with a chapter 13 as a whole; 06_text with lesson 06a and its labs.
     """
     number = exercise.partition("_")[0]
     return chapter.number in (number, number[:2]) or chapter.number[:2] == number
@@ -187,6 +185,12 @@ def _solution(task: Task) -> str:
 
 
 # Results.
+
+
+def all_results(known: Sequence[Notebook], book: Path) -> dict[str, str]:
+    """The results of chapters, and at the end of their index the speed on GPUs."""
+    pages = results_pages(known, book / "results")
+    return pages | {"results/index.md": pages["results/index.md"] + gpu_speed(book.parent)}
 
 
 def results_pages(known: Sequence[Notebook], folder: Path) -> dict[str, str]:

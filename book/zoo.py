@@ -9,6 +9,7 @@ from markup import table, text
 
 from mmlearn.notebooks import Notebook
 from mmlearn.pretrained.zoo import COPYLEFT_DATA
+from mmlearn.reported import by_row
 
 INTRO = """# The zoo
 
@@ -53,6 +54,7 @@ def _section(name: str, record: Mapping[str, Any], lessons: Mapping[str, Noteboo
         ("steps", f"{record['steps']:,}"),
         ("seed", str(record["seed"])),
         ("seconds", f"{record['seconds']:,} ({text(record.get('device', ''))})" if "seconds" in record else "–"),
+        *([("made", text(record["made"]))] if "made" in record else []),
         ("size", f"{record['megabytes']} MB, half precision"),
         ("licences of the data", text(record["licence"])),
         ("licence of the weights", "that of the data" if copyleft else "Apache-2.0"),
@@ -82,17 +84,17 @@ def _measures(number: str, record: Mapping[str, Any], results: Path) -> str:
     rows = [(text(name), f"{value:.3g}", "–", "–") for name, value in own.items()]
     path = next((path for scale in ("long", "laptop") if (path := results / number / f"{scale}.json").is_file()), None)
     if not rows and path:
-        found = {row["name"]: row for row in json.loads(path.read_text(encoding="utf-8"))["runs"][0]["results"]}
-        for name, row in found.items():
-            if not name.endswith(", zoo"):
+        results = json.loads(path.read_text(encoding="utf-8"))["runs"][0]["results"]
+        for name, found in by_row(results).items():
+            if (row := found.get("zoo")) is None:
                 continue
-            untrained = found.get(f"{name.removesuffix(', zoo')}, untrained")
+            untrained, chance = found.get("untrained"), row["chance"]
             rows.append(
                 (
-                    text(name.removesuffix(", zoo")),
+                    text(name),
                     f"{row['obtained']:.3f}",
                     f"{untrained['obtained']:.3f}" if untrained else "–",
-                    "–" if row["chance"] is None else f"{row['chance']:.3g}",
+                    "–" if chance is None else f"{chance:.3g}",
                 )
             )
     columns = ("on held-out data", "obtained", "untrained", "chance")
