@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Field, Image, Tokens
 from mmlearn.data.tokenizer import PublishedTokenizer
 from mmlearn.layers.config import Config
-from mmlearn.layers.lora import named_with_lora
+from mmlearn.layers.lora import merge_lora, named_with_lora
 from mmlearn.pretrained import load_pretrained
 from mmlearn.pretrained.backbone import load_positions
 from mmlearn.pretrained.chat import CHAT_FILE, ChatTokenizer
@@ -82,6 +82,7 @@ def _read_part(name: str, folder: str, config: Config) -> Part:
     if among_words:
         own = replace(own, start_token=None)  # which the template of its chat writes
     module = next((part for key, part in whole.named_modules() if key.split(".")[-1] == name), whole)
+    merge_lora(module)  # what thin matrices have learned is kept, whatever new ones stand beside it
     reads = inspect.signature(module.forward).parameters
     found = {entry: one for entry, one in fields.items() if entry in reads}
     if isinstance(pixels := found.get("image"), Image) and not pixels.frozen_grid and isinstance(own.image_size, int):

@@ -119,6 +119,23 @@ def test_a_run_with_thin_matrices_and_its_turns_is_read_again(folders, samples, 
     refused("was not written by mmlearn train, or is damaged: .*chat.json should hold a template", load_run, tmp_path)
 
 
+@pytest.mark.parametrize("rank", [0, 2, 3])
+def test_a_language_model_says_what_its_thin_matrices_have_learned(rank, folders, samples, tmp_path):
+    """Taken over from a run with LoRA of rank 2, into a system that has none, as many, or more."""
+    run = made(folders, samples, lora_rank=2)
+    for name, parameter in run.system.named_parameters():
+        if name.endswith(".up"):
+            torch.nn.init.normal_(parameter)
+    save_run(run, tmp_path)
+    save_model(run.system, tmp_path / "model.safetensors")
+    parts = read_parts({"language_model": tmp_path}, TINY)
+    again = new_run("vlm", samples, parts=parts, stage="instruct", settings=dict(lora_rank=rank))
+    tokens = torch.arange(5, 25)[None]
+    expected, untaught = (one.system.language_model(tokens).token_logits for one in (run, made(folders, samples)))
+    torch.testing.assert_close(again.system.language_model(tokens).token_logits, expected, rtol=1e-4, atol=1e-4)
+    assert (expected - untaught).abs().max() > 0.1
+
+
 def test_parts_of_the_package_are_parts_too(samples):
     named = {"image_encoder": "mobilenetv2", "language_model": "zoo/llama-collages"}
     parts = read_parts(named, TINY)
