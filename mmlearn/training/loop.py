@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from mmlearn.data.batches import CollateFunction, Samples, batches_of
+from mmlearn.objectives.all_gather import gather
 from mmlearn.recipes.recipe import OptimizerStep
 from mmlearn.training import distributed
 from mmlearn.training.checkpoint import resume_or_begin, save_checkpoint, save_trained
@@ -52,7 +53,8 @@ def fit(
     One step takes all ``optimizer_steps`` on the same batch of ``batch_size`` samples (over all processes).
     ``on_step(step, metrics)`` is called for every step. Under ``output`` go ``metrics.jsonl``, ``checkpoints/`` and at
     the end ``model.safetensors``; Ctrl-C ends a run after a checkpoint (:mod:`mmlearn.training.stopping`). A system may
-    have ``after_step()``, called after each update, and its parts ``check_data(length)``, called before the first.
+    have ``after_step()``, called after each update, and its parts ``check_data(length)``, called before the first; and
+    ``predicted(batch)``, True for each word that its loss is a mean over (:func:`shares`).
     Raises ``ValueError`` for settings that cannot be, ``FloatingPointError`` for a loss that is not finite.
     """
     at_least(1, steps=steps)  # what cannot be is refused before anything is written
@@ -117,10 +119,10 @@ def train_step(
     norms = []
     for update in updates:
         with update:  # what this turn does not train has no gradient meanwhile
-            for batch in batches:
+            for batch, share in zip(batches, shares(update.predicted, batches, accelerator.device)):
                 batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in batch.items()}
                 with accelerator.accumulate(update.loss), accelerator.autocast():
-                    parts = update.loss(batch)  # named losses, each a scalar
+                    parts = {name: share(mean) for name, mean in update.loss(batch).items()}  # each a scalar
                     accelerator.backward(sum(parts.values()))
                 for name, value in parts.items():
                     losses[name] = losses.get(name, 0) + value.detach() / options.accumulate
@@ -128,3 +130,22 @@ def train_step(
             update.step(learning_rate)
     total: Any = sum(losses.values())
     return {"loss": total, **losses, "gradient_norm": torch.stack(norms).max()}
+
+
+def shares(
+    predicted: Callable[[dict[str, Tensor]], Tensor] | None, batches: Sequence[dict[str, Tensor]], device: torch.device
+) -> list[Callable[[Tensor], Tensor]]:
+    r"""What becomes of the mean loss of each of this process's batches, so that every word of a step counts the same.
+
+    .. math:: \frac{1}{B} \sum_b \frac{B n_b}{\sum_c n_c}\, \bar\ell_b = \frac{\sum_b n_b \bar\ell_b}{\sum_c n_c}
+
+    B are the batches of a step in all processes, and n the words that are ``predicted`` in each. Otherwise a word would
+    count for less where there are more of them. Where nothing is counted, and of one batch, the mean is as it is.
+    """
+    if predicted is None:
+        return [lambda mean: mean] * len(batches)
+    own = torch.stack([predicted(batch).sum() for batch in batches]).to(device)
+    counts = gather(own)  # (B,)
+    if len(counts) == 1:
+        return [lambda mean: mean]
+    return [lambda mean, n=n: mean * (len(counts) * n) / counts.sum().clamp(min=1) for n in own]  # type: ignore[misc]

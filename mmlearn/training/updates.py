@@ -1,5 +1,6 @@
 """What one turn of a step trains: its loss, its parameters and its optimisers, ready for device and processes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -43,6 +44,7 @@ class Update:
             set(turn.trained_names(system)),
             [item for item in system.named_parameters() if item[1].requires_grad],
         )
+        self.predicted: Callable[[dict[str, Tensor]], Tensor] | None = getattr(system, "predicted", None)
         self.parameters = [value for name, value in learning if name in moved]
         self.others = [value for name, value in learning if name not in moved]
         with self:
