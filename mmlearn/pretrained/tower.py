@@ -56,7 +56,7 @@ def load_tower(config: BackboneConfig) -> PositionBackbone:
     return PositionBackbone(Patches(whole.image_encoder, own.patch_size, own.class_token), config, **pixels)
 
 
-def _tower(name: str) -> tuple[Any, Any, dict[str, tuple[float, ...]]]:
+def _tower(name: str) -> tuple[Any, Any, dict[str, Any]]:
     """The model, the configuration of its tower, and mean and spread of the pixels."""
     whole: Any = load_pretrained(name)
     own = getattr(whole.config, "image", None)
@@ -65,7 +65,7 @@ def _tower(name: str) -> tuple[Any, Any, dict[str, tuple[float, ...]]]:
     return whole, own, pixel_settings(published_folder(name))
 
 
-def pixel_settings(folder: Path) -> dict[str, tuple[float, ...]]:
+def pixel_settings(folder: Path) -> dict[str, Any]:
     """Mean and spread of the pixels of a published model. ``ValueError`` where no file says them."""
     for file, part in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
         if (folder / file).is_file():

@@ -13,7 +13,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from mmlearn.data.batches import CollateFunction, Samples, batches_of
-from mmlearn.objectives.all_gather import gather
 from mmlearn.recipes.recipe import OptimizerStep
 from mmlearn.training import distributed
 from mmlearn.training.checkpoint import resume_or_begin, save_checkpoint, save_trained
@@ -25,7 +24,7 @@ from mmlearn.training.optimizers import schedule
 from mmlearn.training.options import TrainingOptions, at_least
 from mmlearn.training.out_of_memory import tells_what_fits
 from mmlearn.training.stopping import Stopped, asked_to_stop, told_of_lost_workers
-from mmlearn.training.updates import Update
+from mmlearn.training.updates import Update, shares
 
 
 @distributed.noticed_loss()
@@ -54,7 +53,7 @@ def fit(
     ``on_step(step, metrics)`` is called for every step. Under ``output`` go ``metrics.jsonl``, ``checkpoints/`` and at
     the end ``model.safetensors``; Ctrl-C ends a run after a checkpoint (:mod:`mmlearn.training.stopping`). A system may
     have ``after_step()``, called after each update, and its parts ``check_data(length)``, called before the first; and
-    ``predicted(batch)``, True for each word that its loss is a mean over (:func:`shares`).
+    ``predicted(batch)``, True for each word that its loss is a mean over (:func:`~mmlearn.training.updates.shares`).
     Raises ``ValueError`` for settings that cannot be, ``FloatingPointError`` for a loss that is not finite.
     """
     at_least(1, steps=steps)  # what cannot be is refused before anything is written
@@ -130,22 +129,3 @@ def train_step(
             update.step(learning_rate)
     total: Any = sum(losses.values())
     return {"loss": total, **losses, "gradient_norm": torch.stack(norms).max()}
-
-
-def shares(
-    predicted: Callable[[dict[str, Tensor]], Tensor] | None, batches: Sequence[dict[str, Tensor]], device: torch.device
-) -> list[Callable[[Tensor], Tensor]]:
-    r"""What becomes of the mean loss of each of this process's batches, so that every word of a step counts the same.
-
-    .. math:: \frac{1}{B} \sum_b \frac{B n_b}{\sum_c n_c}\, \bar\ell_b = \frac{\sum_b n_b \bar\ell_b}{\sum_c n_c}
-
-    B are the batches of a step in all processes, and n the words that are ``predicted`` in each. Otherwise a word would
-    count for less where there are more of them. Where nothing is counted, and of one batch, the mean is as it is.
-    """
-    if predicted is None:
-        return [lambda mean: mean] * len(batches)
-    own = torch.stack([predicted(batch).sum() for batch in batches]).to(device)
-    counts = gather(own)  # (B,)
-    if len(counts) == 1:
-        return [lambda mean: mean]
-    return [lambda mean, n=n: mean * (len(counts) * n) / counts.sum().clamp(min=1) for n in own]  # type: ignore[misc]
