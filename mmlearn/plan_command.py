@@ -25,7 +25,7 @@ def plan(
     text_length: Annotated[int, typer.Option(min=1, max=MOST, help="Tokens of a text with its padding.")] = 77,
     utilisation: Annotated[float, typer.Option(help="Share of the FLOP/s of the data sheet that is reached.")] = 0.4,
     chunk: Annotated[int, typer.Option(max=MOST, help="Samples that towers read at a time.")] = 1024,
-    pack: Annotated[int | None, typer.Option(max=MOST, help="Tokens of a row that several texts share.")] = None,
+    pack: Annotated[int | None, typer.Option(min=1, max=MOST, help="Tokens of a row that several texts share.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="Of the preset, such as lora_rank=8.")] = None,
     as_json: Json = False,
 ) -> None:

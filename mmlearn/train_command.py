@@ -201,12 +201,12 @@ def _begin(output: Path, made: Any, samples: Any, training: dict, before: dict, 
 
 
 def _packing(made: Any, samples: Any, training: dict) -> dict[str, dict[str, float]]:
-    """The share of padding in the first batch, one conversation in each row, and as it is packed."""
-    from mmlearn.data.batches import batches_of
-    from mmlearn.data.packed import pack, padding
+    """The share of padding in as many texts as a batch has, one in each row, and as they are packed."""
+    from mmlearn.data.packed import padding, share_rows
 
-    batch = batches_of(samples, made.collate(), training["batch_size"], seed=training["seed"])[0]
-    return {"padding": {"alone": padding(batch["mask"]), "packed": padding(pack(batch, training["pack"])["mask"])}}
+    lengths = made.lengths(samples, training["batch_size"])
+    rows = [sum(lengths[i] for i in row) for row in share_rows(lengths, training["pack"])]
+    return {"padding": {"alone": padding(lengths), "packed": padding(rows)}}
 
 
 def _recorded(

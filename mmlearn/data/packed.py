@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -16,8 +15,14 @@ PADDING = {"tokens": 0, "mask": False, "response": False}
 def share_rows(lengths: Sequence[int], most: int) -> list[list[int]]:
     """Which texts share a row of up to ``most`` tokens. The longest is placed first, each in the first row with room.
 
-    This is first-fit decreasing, which needs at most 11/9 of the fewest rows and one more.
+    This is first-fit decreasing, which needs at most 11/9 of the fewest rows and one more. ``ValueError`` for a text
+    that is longer than a row.
     """
+    if (longest := max(lengths)) > most:
+        raise ValueError(
+            f"A conversation of {longest} tokens, with those of its image, does not fit into rows of {most}: pack "
+            f"{longest} or more."
+        )
     rows: list[list[int]] = []
     room: list[int] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
@@ -35,16 +40,10 @@ def pack(batch: dict[str, Tensor], length: int) -> dict[str, Tensor]:
 
     Entries of a token stay (r, t); ``conversation`` (r, t) says whose each token is, as
     :func:`~mmlearn.layers.packing.packed` reads it. ``image`` becomes (r, s, c, height, width), in the order of the
-    texts, and ``image_mask`` (r, s) says which are real. Other entries are left out. ``ValueError`` for a conversation
-    that is longer than a row.
+    texts, and ``image_mask`` (r, s) says which are real. Other entries are left out. Errors as of :func:`share_rows`.
     """
     mask = batch["mask"]
     lengths = mask.sum(1).tolist()
-    if (longest := max(lengths)) > length:
-        raise ValueError(
-            f"A conversation of {longest} tokens, with those of its image, does not fit into rows of {length}: pack "
-            f"{longest} or more."
-        )
     rows = share_rows(lengths, length)
     texts = {name: [x[real] for x, real in zip(batch[name], mask)] for name in PADDING if name in batch}
     texts["conversation"] = [torch.full((n,), i) for i, n in enumerate(lengths)]
@@ -60,9 +59,9 @@ def pack(batch: dict[str, Tensor], length: int) -> dict[str, Tensor]:
     return joined | {"image": pad_sequence(images, True), "image_mask": there}
 
 
-def padding(mask: Bool[Tensor, "b t"]) -> float:
-    """The share of padding in a batch."""
-    return 1 - mask.float().mean().item()
+def padding(lengths: Sequence[int]) -> float:
+    """The share of padding in a batch whose rows have so many tokens."""
+    return 1 - sum(lengths) / (len(lengths) * max(lengths))
 
 
 class Packed:

@@ -9,8 +9,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmlearn.models.vision.backbone import MEAN, STD, BackboneConfig, PositionBackbone
-from mmlearn.pretrained.loading import load_pretrained, published_folder, read_json
+from mmlearn.models.vision.backbone import BackboneConfig, PositionBackbone
+from mmlearn.pretrained.loading import load_pretrained, published_folder, read_config, read_json
 
 MOBILENET = "mobilenetv2"  # the name of the packaged tower
 
@@ -31,8 +31,8 @@ def fields_of(name: str | Sequence[str] = MOBILENET, side: int = 4) -> BackboneC
     """A tower that sees side × side fields: ``mobilenetv2``, or that of a folder or a hub id, such as SigLIP's.
 
     Of several names the first that can be had, and a warning tells which. Errors as of
-    :func:`~mmlearn.load_pretrained`; ``ValueError`` for a model without a tower, and for a picture that does not divide
-    into these fields.
+    :func:`~mmlearn.load_pretrained`; ``ValueError`` for a model without a tower, for one that does not say how pixels
+    are normalised, and for a picture that does not divide into these fields.
     """
     first, *others = [name] if isinstance(name, str) else name
     if first == MOBILENET:
@@ -52,23 +52,21 @@ def fields_of(name: str | Sequence[str] = MOBILENET, side: int = 4) -> BackboneC
 
 def load_tower(config: BackboneConfig) -> PositionBackbone:
     """The tower of this configuration, frozen. Errors as of :func:`fields_of`."""
-    name = str(config.published)
-    whole, own = _tower(name)
-    pixels = pixel_settings(published_folder(name)) or dict(mean=MEAN, std=STD)
+    whole, own, pixels = _tower(str(config.published))
     return PositionBackbone(Patches(whole.image_encoder, own.patch_size, own.class_token), config, **pixels)
 
 
-def _tower(name: str) -> tuple[Any, Any]:
-    """The model, and the configuration of its tower."""
+def _tower(name: str) -> tuple[Any, Any, dict[str, Any]]:
+    """The model, the configuration of its tower, and mean and spread of the pixels."""
     whole: Any = load_pretrained(name)
     own = getattr(whole.config, "image", None)
     if own is None or not hasattr(whole, "image_encoder"):
         raise ValueError(f"{name} is a {type(whole).__name__}, which has no image tower beside a text tower.")
-    return whole, own
+    return whole, own, pixel_settings(published_folder(name))
 
 
-def pixel_settings(folder: Path) -> dict[str, Any] | None:
-    """Mean and spread of the pixels of a published model, or None where no file says them."""
+def pixel_settings(folder: Path) -> dict[str, Any]:
+    """Mean and spread of the pixels of a published model. ``ValueError`` where no file says them."""
     for file, part in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
         if (folder / file).is_file():
             said = read_json(folder / file)
@@ -76,4 +74,9 @@ def pixel_settings(folder: Path) -> dict[str, Any] | None:
             mean, std = said.get("image_mean"), said.get("image_std")
             if isinstance(mean, list) and isinstance(std, list):
                 return dict(mean=tuple(mean), std=tuple(std))
-    return None
+    if read_config(folder).get("model_type") == "nanovlm":  # which reads pixels from 0 to 1 as they are
+        return dict(mean=(0.0,) * 3, std=(1.0,) * 3)
+    raise ValueError(
+        f"{folder} does not say how images are normalised: put the model's preprocessor_config.json into it, with "
+        "image_mean and image_std."
+    )

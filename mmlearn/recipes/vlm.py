@@ -1,6 +1,7 @@
 """The recipe of a vision–language model: what it reads, what it learns, and how that is measured."""
 
 from mmlearn.data.fields import Image, ImageDialogues
+from mmlearn.layers.lora import add_lora
 from mmlearn.models.bridges.vlm import VLM, VLMConfig
 from mmlearn.models.text.llama import Llama
 from mmlearn.models.vision.backbone import BackboneConfig
@@ -9,9 +10,12 @@ from mmlearn.recipes import LM, REPLY, OptimizerStep, Recipe, Stage
 
 
 def build(config: VLMConfig, language_model: Llama | None = None) -> VLM:
-    """With a tower that begins at random, or with the packaged one; and with a language model that there is, or not."""
+    """With the packaged tower where the configuration names it, a language model that there is, and LoRA beside it."""
     tower = config.image_encoder
-    return VLM(config, load_positions(tower) if isinstance(tower, BackboneConfig) else None, language_model)
+    vlm = VLM(config, load_positions(tower) if isinstance(tower, BackboneConfig) else None, language_model)
+    if config.lora_rank:  # queries and values alone
+        add_lora(vlm.language_model, config.lora_rank, 2 * config.lora_rank)
+    return vlm
 
 
 RECIPE = Recipe(

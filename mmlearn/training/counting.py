@@ -177,8 +177,7 @@ def _in_rows(batch: Batch, system: nn.Module, length: int) -> Batch:
         raise ValueError(f"A conversation of {t} tokens, with those of its image, does not fit into rows of {length}.")
     rows = -(-b // several)
     found = {name: x.new_empty(rows, several * t) for name, x in batch.items() if x.shape == (b, t)}
-    found |= {"conversation": found["tokens"], "image": image.new_empty(rows, several, *image.shape[1:])}
-    return found | {"image_mask": torch.empty(rows, several, dtype=torch.bool)}
+    return found | {"conversation": found["tokens"], "image": image.new_empty(rows, several, *image.shape[1:])}
 
 
 def _step(system: nn.Module, loss: str, batch: Batch, dtype: torch.dtype | None = None) -> None:

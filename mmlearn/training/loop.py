@@ -24,7 +24,7 @@ from mmlearn.training.optimizers import schedule
 from mmlearn.training.options import TrainingOptions, at_least
 from mmlearn.training.out_of_memory import tells_what_fits
 from mmlearn.training.stopping import Stopped, asked_to_stop, told_of_lost_workers
-from mmlearn.training.updates import Update
+from mmlearn.training.updates import Update, shares
 
 
 @distributed.noticed_loss()
@@ -52,7 +52,8 @@ def fit(
     One step takes all ``optimizer_steps`` on the same batch of ``batch_size`` samples (over all processes).
     ``on_step(step, metrics)`` is called for every step. Under ``output`` go ``metrics.jsonl``, ``checkpoints/`` and at
     the end ``model.safetensors``; Ctrl-C ends a run after a checkpoint (:mod:`mmlearn.training.stopping`). A system may
-    have ``after_step()``, called after each update, and its parts ``check_data(length)``, called before the first.
+    have ``after_step()``, called after each update, and its parts ``check_data(length)``, called before the first; and
+    ``predicted(batch)``, True for each word that its loss is a mean over (:func:`~mmlearn.training.updates.shares`).
     Raises ``ValueError`` for settings that cannot be, ``FloatingPointError`` for a loss that is not finite.
     """
     at_least(1, steps=steps)  # what cannot be is refused before anything is written
@@ -117,10 +118,10 @@ def train_step(
     norms = []
     for update in updates:
         with update:  # what this turn does not train has no gradient meanwhile
-            for batch in batches:
+            for batch, share in zip(batches, shares(update.predicted, batches, accelerator.device)):
                 batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in batch.items()}
                 with accelerator.accumulate(update.loss), accelerator.autocast():
-                    parts = update.loss(batch)  # named losses, each a scalar
+                    parts = {name: share(mean) for name, mean in update.loss(batch).items()}  # each a scalar
                     accelerator.backward(sum(parts.values()))
                 for name, value in parts.items():
                     losses[name] = losses.get(name, 0) + value.detach() / options.accumulate

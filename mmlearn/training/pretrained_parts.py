@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Field, Image, Tokens
 from mmlearn.data.tokenizer import PublishedTokenizer
 from mmlearn.layers.config import Config
-from mmlearn.layers.lora import named_with_lora
+from mmlearn.layers.lora import merge_lora, named_with_lora
 from mmlearn.pretrained import load_pretrained
 from mmlearn.pretrained.backbone import load_positions
 from mmlearn.pretrained.chat import CHAT_FILE, ChatTokenizer
@@ -82,8 +82,11 @@ def _read_part(name: str, folder: str, config: Config) -> Part:
     if among_words:
         own = replace(own, start_token=None)  # which the template of its chat writes
     module = next((part for key, part in whole.named_modules() if key.split(".")[-1] == name), whole)
+    merge_lora(module)  # what thin matrices have learned is kept, whatever new ones stand beside it
     reads = inspect.signature(module.forward).parameters
     found = {entry: one for entry, one in fields.items() if entry in reads}
+    if "image" in reads and "image" not in found:
+        found["image"] = Image(**pixel_settings(published_folder(folder)))
     if isinstance(pixels := found.get("image"), Image) and not pixels.frozen_grid and isinstance(own.image_size, int):
         found["image"] = replace(pixels, image_size=own.image_size)
     return Part(own, module.state_dict(), found, folder)
@@ -104,23 +107,21 @@ def _read_whole(folder: str, among_words: bool) -> tuple[Any, dict[str, Field]]:
     if among_words:
         model, chat = with_chat(folder)
         return model, {"tokens": Tokens(chat)}
-    return load_pretrained(folder), _published_fields(published_folder(folder))
+    return load_pretrained(folder), _words_of(published_folder(folder))
 
 
-def _published_fields(folder: Path) -> dict[str, Field]:
-    """What reads texts and pixels as a published model does, where files beside its weights say it."""
-    pixels = pixel_settings(folder)
-    fields: dict[str, Field] = {} if pixels is None else {"image": Image(**pixels)}
+def _words_of(folder: Path) -> dict[str, Field]:
+    """What reads texts as a published model does, where files beside its weights say it."""
     said = read_json(folder / "config.json")
     start, end, pad = (said.get(f"{name}_token_id") for name in ("bos", "eos", "pad"))
     if not (folder / "tokenizer.json").is_file() or "vision_config" in said:  # whose image tower alone is taken
-        return fields
+        return {}
     if start is None or end is None:
         raise ValueError(
             f"{folder / 'config.json'} names no bos_token_id and eos_token_id, with which texts begin and end."
         )
     special = dict(start_token=start, end_token=end, pad_token=end if pad is None else pad)
-    return fields | {"tokens": Tokens(PublishedTokenizer.read(folder, max_length=LONGEST, **special))}
+    return {"tokens": Tokens(PublishedTokenizer.read(folder, max_length=LONGEST, **special))}
 
 
 def image_side(parts: Mapping[str, Part]) -> int | None:

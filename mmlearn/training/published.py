@@ -107,15 +107,8 @@ def _as_run(system: nn.Module, folder: Path) -> Run:
 def image_settings(folder: Path, system: nn.Module) -> dict[str, Any]:
     """How large images are, and the mean and spread of their pixels. ``ValueError`` where no file says it."""
     tower = next(part for name, part in vars(system.config).items() if name in ("image_encoder", "image"))
-    if pixels := pixel_settings(folder):
-        side = tower.image_size if isinstance(tower.image_size, int) else min(tower.image_size)
-        return pixels | {"image_size": side}
-    if read_config(folder).get("model_type") == "nanovlm":  # which reads pixels from 0 to 1 as they are
-        return dict(mean=(0.0,) * 3, std=(1.0,) * 3, image_size=tower.image_size)
-    raise ValueError(
-        f"{folder} does not say how images are normalised: put the model's preprocessor_config.json into it, with "
-        "image_mean and image_std."
-    )
+    side = tower.image_size if isinstance(tower.image_size, int) else min(tower.image_size)
+    return pixel_settings(folder) | {"image_size": side}
 
 
 def read_tokenizer(folder: Path, system: nn.Module) -> PublishedTokenizer:

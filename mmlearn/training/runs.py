@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, Dataset
 
 import mmlearn
-from mmlearn.data.batches import CollateFunction, fetch
+from mmlearn.data.batches import CollateFunction, fetch, spread
 from mmlearn.data.collate import Collate, TaskSampler
 from mmlearn.data.fields import Batch, Field, Label, MaskedTokens, resize, size
 from mmlearn.data.packed import Packed
@@ -104,6 +104,12 @@ class Run:
         if len(collates) == 1 and sources == [None]:
             return collates[0]
         return TaskSampler(collates, tuple(self.tasks.values()), sources=sources, seed=seed)
+
+    def lengths(self, data: Data, count: int) -> list[int]:
+        """How many tokens the texts of so many samples have, with those of their images, of which none is read."""
+        item = next(item for item in self.fields if "tokens" in item.holds)
+        seen: Any = _samples_of(item, self.recipe, self.tasks, getattr(data, "head", data))
+        return self.field("tokens").lengths(seen, spread(len(seen), count))
 
     # What measures ask of a run.
 

@@ -1,5 +1,6 @@
 """What one turn of a step trains: its loss, its parameters and its optimisers, ready for device and processes."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ import torch.compiler.config
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from mmlearn.objectives.all_gather import gather
 from mmlearn.recipes.recipe import OptimizerStep
 from mmlearn.training import distributed
 from mmlearn.training.optimizers import build_optimizers
@@ -43,6 +45,7 @@ class Update:
             set(turn.trained_names(system)),
             [item for item in system.named_parameters() if item[1].requires_grad],
         )
+        self.predicted: Callable[[dict[str, Tensor]], Tensor] | None = getattr(system, "predicted", None)
         self.parameters = [value for name, value in learning if name in moved]
         self.others = [value for name, value in learning if name not in moved]
         with self:
@@ -73,3 +76,22 @@ class Update:
                 group["lr"] = learning_rate
             optimizer.step()
             optimizer.zero_grad()
+
+
+def shares(
+    predicted: Callable[[dict[str, Tensor]], Tensor] | None, batches: Sequence[dict[str, Tensor]], device: torch.device
+) -> list[Callable[[Tensor], Tensor]]:
+    r"""What becomes of the mean loss of each of this process's batches, so that every word of a step counts the same.
+
+    .. math:: \frac{1}{B} \sum_b \frac{B n_b}{\sum_c n_c}\, \bar\ell_b = \frac{\sum_b n_b \bar\ell_b}{\sum_c n_c}
+
+    B are the batches of a step in all processes, and n the words that are ``predicted`` in each. Otherwise a word would
+    count for less where there are more of them. Where nothing is counted, and of one batch, the mean is as it is.
+    """
+    if predicted is None:
+        return [lambda mean: mean] * len(batches)
+    own = torch.stack([predicted(batch).sum() for batch in batches]).to(device)
+    counts = gather(own)  # (B,)
+    if len(counts) == 1:
+        return [lambda mean: mean]
+    return [lambda mean, n=n: mean * (len(counts) * n) / counts.sum().clamp(min=1) for n in own]  # type: ignore[misc]

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from chats import AROUND, TEMPLATE, WHOLE, WORDS_TEMPLATE, llama_folder, smolvlm_folder, write_json
+from chats import AROUND, TEMPLATE, WHOLE, WORDS_TEMPLATE, llama_folder, siglip_folder, smolvlm_folder, write_json
 from testing_tools import refused
 from transformers import PreTrainedTokenizerFast
 
+from mmlearn.models.text.llama import Llama
 from mmlearn.pretrained.extras import find_extra
 from mmlearn.training.conversation import Conversation, open_conversation
 from mmlearn.training.published import load_published
@@ -243,6 +244,24 @@ def test_a_run_that_has_learned_no_turns_is_asked_each_text_for_itself(images, s
     alone = json.loads(works("generate", "run", "--prompt", "a blue", "--json").out)
     assert rows[1]["answer"] == alone[0]["text"]
     fails("chat", "run", "--temperature", 1, says="run has learned no turns, and takes no temperature")
+
+
+def test_a_model_of_two_parts_is_trained_on_packed_rows_and_asked(llama, images, works, fails, said, tmp_path):
+    siglip_folder(tmp_path)
+    parts = ["--start", f"image_encoder={tmp_path}", "--start", f"language_model={llama[0]}"]
+    asked = ["train", "vlm", "--data", images, "--steps", 2, "--batch-size", 8, *parts, "--set", "lora_rank=2"]
+    rows, read = [], Llama.read
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Llama, "read", lambda *given: rows.append(len(given[1])) or read(*given))
+        told = works(*asked, "--pack", 200, "--output", "run")
+    assert max(rows) < 8
+    values = json.loads(Path("run/config.json").read_text())
+    alone, packed = (f"{values['padding'][name]:.0%}" for name in ("alone", "packed"))
+    assert f"packed into rows of 200 tokens: {packed} of a batch is padding, not {alone}" in told.err
+    said("a red")
+    works("chat", "run", "--image", images / "0.png")
+    says = "with those of its image, does not fit into rows of 9: pack "
+    fails(*asked, "--pack", 9, "--output", "other", says=says, after_progress=True)
 
 
 def test_a_widget_shows_what_is_said_and_runs_nothing_of_it(llama):

@@ -81,6 +81,8 @@ def test_what_is_wrong_is_told_in_one_line(mmlearn):
         said = mmlearn("plan", system, *options)
         assert said.code == 1
         assert says in said.err.splitlines()[-1]
+    said = mmlearn("plan", "vlm", "--pack", "0")
+    assert (said.code, "'--pack': Input should be greater than or equal to 1" in said.err) == (2, True)
 
 
 def test_a_plan_of_nothing_but_a_system(mmlearn):

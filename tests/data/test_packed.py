@@ -1,11 +1,12 @@
 """Packed rows are read, and learned from, exactly as their conversations are, each alone."""
 
+import copy
 import dataclasses
 import random
 
 import pytest
 import torch
-from testing_tools import refused, seeded, shaken
+from testing_tools import fit, refused, seeded, shaken
 from torch.nn import functional as F
 
 from mmlearn.data.packed import Packed, pack, padding, share_rows
@@ -109,6 +110,34 @@ def test_without_answers_no_text_begins_by_the_end_of_another():
     torch.testing.assert_close(model.loss(joined)["lm"], expected)
 
 
+def test_each_word_of_a_step_counts_the_same_in_whichever_batch_it_is():
+    """Two batches of four conversations teach what one of eight does, though they have other numbers of answers."""
+    batch, one, losses = conversations(4, count=8), system(), []
+    systems = one, copy.deepcopy(one)
+    words = [row.sum().item() for row in batch["response"][:, 1:]]
+    assert sum(words[:4]) != sum(words[4:])
+
+    def collate(rows):
+        return pack({name: value[list(rows)] for name, value in batch.items()}, 45)
+
+    for model, size in zip(systems, (8, 4)):
+        made = dict(steps=1, batch_size=size, accumulate=8 // size, warmup=0, progress=False)
+        losses.append(fit(model, range(8), collate, **made)[0]["loss"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-10)
+    for one, two in zip(systems[0].parameters(), systems[1].parameters()):
+        torch.testing.assert_close(one, two, atol=1e-10, rtol=1e-10)
+
+
+def test_the_tower_reads_real_images_alone():
+    model, joined, seen = system(), pack(conversations(1, 2), 45), []
+    model.image_encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    model.loss(joined)
+    assert not joined["image_mask"].all()
+    assert torch.equal(seen[0], joined["image"][joined["image_mask"]])
+    none = torch.zeros_like(joined["image_mask"])
+    assert not model.encode_image(joined["image"], none).any()
+
+
 def test_masks_and_positions_by_hand():
     mask, position = packed(torch.tensor([[4, 4, 9, -1]]))
     assert position.tolist() == [[0, 1, 0, 0]]
@@ -145,6 +174,6 @@ def test_what_does_not_fit_is_told():
 
 def test_most_of_the_padding_goes():
     many = conversations(5, count=60)
-    before, after = padding(many["mask"]), padding(Packed(lambda samples: many, 60)([])["mask"])
+    before, after = (padding(batch["mask"].sum(1).tolist()) for batch in (many, Packed(lambda samples: many, 60)([])))
     assert before > 0.3
     assert after < 0.1

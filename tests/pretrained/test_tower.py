@@ -15,6 +15,7 @@ from mmlearn.models.vision.backbone import BackboneConfig
 from mmlearn.pretrained.backbone import load_positions
 from mmlearn.pretrained.tower import MOBILENET, fields_of
 from mmlearn.recipes.discovery import find_recipe
+from mmlearn.training.pretrained_parts import read_parts
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,14 @@ def test_the_packaged_one_stands_in_for_what_cannot_be_had(monkeypatch):
         assert fields_of(["nobody/tower", MOBILENET]) == BackboneConfig()
     with pytest.raises(FileNotFoundError, match="nobody/tower"):
         fields_of("nobody/tower")
+
+
+def test_a_tower_whose_pixels_nothing_describes_is_refused(tmp_path):
+    siglip_folder(tmp_path)
+    (tmp_path / "preprocessor_config.json").unlink()
+    says = "does not say how images are normalised: put the model's preprocessor_config.json into it"
+    refused(says, fields_of, str(tmp_path))
+    refused(says, read_parts, {"image_encoder": tmp_path}, VLMConfig.tiny())
 
 
 def test_what_has_no_such_fields_is_refused(siglip, tmp_path):

@@ -85,7 +85,7 @@ def albef() -> ALBEF:
 
 
 def vlm() -> VLM:
-    return VLM(replace(VLMConfig.tiny(), lora_rank=2))
+    return find_recipe("vlm").make(replace(VLMConfig.tiny(), lora_rank=2))
 
 
 def answers(samples: list[Tensor]) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """``mmlearn train vlm`` from parts by name: what it reads, what it trains, what it writes, and what it refuses."""
 
 import json
+from dataclasses import replace
 from unittest.mock import Mock
 
 import pytest
@@ -13,6 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from mmlearn import load_pretrained
 from mmlearn.data import load
+from mmlearn.data.batches import spread
 from mmlearn.data.packed import padding
 from mmlearn.layers.lora import merge_lora
 from mmlearn.models.bridges.vlm import VLM, VLMConfig
@@ -110,13 +112,51 @@ def test_a_run_with_thin_matrices_and_its_turns_is_read_again(folders, samples, 
         alone = back.system.loss(back.collate()(samples.samples))["lm"]
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(found, alone)
-    assert padding(packed["mask"]) < padding(run.collate()(samples.samples)["mask"])
+    alone = run.collate()(samples.samples)["mask"].sum(1).tolist()
+    assert padding(packed["mask"].sum(1).tolist()) < padding(alone)
+    assert run.lengths(samples, 12) == alone
     Conversation(back).ask("what is it?")
     merge_lora(back.system.language_model)
     torch.testing.assert_close(back.system.loss(again)["lm"], expected, rtol=1e-4, atol=1e-4)
     values = json.loads((tmp_path / "chat.json").read_text())
     write_json(tmp_path / "chat.json", values | {"image_token": "<image>"})
     refused("was not written by mmlearn train, or is damaged: .*chat.json should hold a template", load_run, tmp_path)
+
+
+@pytest.mark.parametrize("rank", [0, 2, 3])
+def test_a_language_model_says_what_its_thin_matrices_have_learned(rank, folders, samples, tmp_path):
+    """Taken over from a run with LoRA of rank 2, into a system that has none, as many, or more."""
+    run = made(folders, samples, lora_rank=2)
+    for name, parameter in run.system.named_parameters():
+        if name.endswith(".up"):
+            torch.nn.init.normal_(parameter)
+    save_run(run, tmp_path)
+    save_model(run.system, tmp_path / "model.safetensors")
+    parts = read_parts({"language_model": tmp_path}, TINY)
+    again = new_run("vlm", samples, parts=parts, stage="instruct", settings=dict(lora_rank=rank))
+    tokens = torch.arange(5, 25)[None]
+    expected, untaught = (one.system.language_model(tokens).token_logits for one in (run, made(folders, samples)))
+    torch.testing.assert_close(again.system.language_model(tokens).token_logits, expected, rtol=1e-4, atol=1e-4)
+    assert (expected - untaught).abs().max() > 0.1
+
+
+def test_lengths_are_known_without_pictures(folders, samples):
+    """Captions of files come without them; a picture that is drawn when it is looked at is not drawn."""
+    run = made(folders, samples, "align")
+    lengths = run.collate()(samples.samples)["mask"].sum(1).tolist()
+    drawn = load("collages", "train", size=32)
+    assert run.lengths(drawn, 4) == run.collate()([drawn[i] for i in spread(len(drawn), 4)])["mask"].sum(1).tolist()
+
+    class Files(Listed):
+        def caption(self, index):
+            return samples[index].caption
+
+    assert run.lengths(Files([None] * 12), 12) == lengths
+    instructed = Listed(
+        [Mock(spec=["caption", "question"], caption=s.caption, question=s.question) for s in samples.samples]
+    )
+    again = made(folders, samples)
+    assert again.lengths(instructed, 12) == again.collate()(samples.samples)["mask"].sum(1).tolist()
 
 
 def test_parts_of_the_package_are_parts_too(samples):
@@ -144,6 +184,12 @@ def test_what_does_not_fit_is_told_in_a_line(folders, samples, tmp_path, monkeyp
     monkeypatch.setattr("huggingface_hub.snapshot_download", Mock(side_effect=OSError))
     with pytest.raises(FileNotFoundError, match=r"^'nobody/tower' is no folder here, and the hub did not"):
         read_parts({"image_encoder": "nobody/tower"}, TINY)
+    short = parts_of(folders)
+    short["language_model"] = short["language_model"]._replace(
+        config=replace(short["language_model"].config, max_length=20)
+    )
+    says = r"The conversation '.+' has \d\d tokens, 4 of them of its image, and the language model reads 20: shorten it"
+    refused(says, new_run, "vlm", samples, parts=short)
     run = made(folders, samples)
     refused(r"A conversation of \d+ tokens, with those of its image, does not fit into rows of 9: pack \d+ or more",
             run.collate(pack=9), samples.samples)  # fmt: skip

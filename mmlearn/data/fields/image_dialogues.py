@@ -9,10 +9,12 @@ from typing import Any, Self
 import torch
 from torch.utils.data import Dataset
 
-from mmlearn.data.batches import caption_ids
+from mmlearn.data.batches import caption_ids, spread
 from mmlearn.data.fields.field import Batch, resize, size
-from mmlearn.data.fields.texts import Dialogues
+from mmlearn.data.fields.texts import Dialogues, Tokens, text_samples
 from mmlearn.layers.config import Config
+
+CHECKED = 256  # conversations whose length is looked at before the first batch
 
 
 @dataclass(frozen=True)
@@ -24,25 +26,33 @@ class ImageDialogues(Dialogues):
 
     Where the tokenizer is that of a language model that chats, a text is a question and its answer in turns of its
     template, and the image token one of its vocabulary. To a caption the question is what ``asks`` of the tokenizer is.
+    Raises ``ValueError`` for a conversation that is longer than the language model reads.
     """
 
     sentinels: int = 1
     image_tokens: int = 0
+    longest: int | None = None  # conversation, in tokens, that the language model reads
 
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
         """As of :class:`Dialogues`, with the number of image tokens."""
         config = resize(config, {"image_size": int(data[0].image.shape[-1])})
-        found, count, most = super().fitted(data, config, seed), config.num_image_tokens, size(config, "max_length")
-        if (needed := found.tokenizer.max_length + count) > most:
+        found, count, most = (
+            Tokens.fitted(self, data, config, seed),
+            config.num_image_tokens,
+            size(config, "max_length"),
+        )
+        if found.chat is None and (needed := found.tokenizer.max_length + count) > most:
             raise ValueError(
                 f"Texts of {found.tokenizer.max_length} tokens and {count} of an image are {needed}, more than the "
                 f"{most} that the language model reads: take shorter ones, or smaller pictures."
             )
-        if found.chat is not None:
-            chat = copy(found.chat)  # of which an image takes so many tokens from now on
-            chat.begin(chat.template, chat.first, chat.image_token, count)
-            found = replace(found, tokenizer=chat)
-        return replace(found, image_tokens=count)
+        if found.chat is None:
+            return replace(found, image_tokens=count)
+        chat = copy(found.chat)  # of which an image takes so many tokens from now on
+        chat.begin(chat.template, chat.first, chat.image_token, count)
+        found = replace(found, tokenizer=chat, image_tokens=count, longest=most)
+        found.lengths(data, spread(len(data), CHECKED))  # others are checked when their batch comes
+        return found
 
     @property
     def chat(self) -> Any:
@@ -58,6 +68,12 @@ class ImageDialogues(Dialogues):
         prompts = [getattr(sample, "prompt", "") for sample in samples]
         answers = [text[len(prompt) :].strip() for text, prompt in zip(texts, prompts)]
         tokens, response, real = self.chat.encode([prompt or self.chat.asks for prompt in prompts], answers)
+        if self.longest is not None and tokens.shape[1] > self.longest:
+            i = int(real.sum(1).argmax())
+            raise ValueError(
+                f"The conversation {texts[i]!r:.60} has {tokens.shape[1]} tokens, {self.image_tokens} of them of its "
+                f"image, and the language model reads {self.longest}: shorten it, or take smaller pictures."
+            )
         batch = {"tokens": tokens, "mask": real, "response": response}
         return batch | ({"caption_id": caption_ids(texts)} if self.repeats else {})
 
@@ -65,6 +81,10 @@ class ImageDialogues(Dialogues):
         if self.chat is not None:
             return self._in_turns(samples)
         return self.with_images(super().__call__(samples), self.tokenizer.vocab_size, self.image_tokens)
+
+    def lengths(self, data: Dataset, indices: Sequence[int]) -> list[int]:
+        """How many tokens the texts of these samples have, with those of an image. Errors as of a batch of them."""
+        return self(text_samples(data, indices))["mask"].sum(1).tolist()
 
     def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
         return self.with_images(

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import torch
@@ -284,6 +285,13 @@ def texts_of(data: Dataset, indices: Sequence[int], source: str = "caption") -> 
     if source == "caption" and hasattr(data, "caption"):
         return [data.caption(index) for index in indices]
     return [getattr(sample, source) for part in in_chunks(data, indices) for sample in part]
+
+
+def text_samples(data: Dataset, indices: Sequence[int]) -> list[Any]:
+    """These samples, or where the data set has ``caption(index)`` their captions alone: no picture is read for them."""
+    if hasattr(data, "caption"):
+        return [SimpleNamespace(caption=data.caption(index)) for index in indices]
+    return fetch(data, indices)
 
 
 def in_chunks(data: Dataset, indices: Sequence[int]) -> Iterator[list[Any]]:

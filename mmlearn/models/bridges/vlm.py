@@ -16,7 +16,8 @@ Papers: Liu et al. 2024, "Improved Baselines with Visual Instruction Tuning" (LL
 "Building and better understanding vision-language models" (Idefics3); Marafioti et al. 2025, "SmolVLM". Official code:
 https://github.com/haotian-liu/LLaVA, https://github.com/huggingface/smollm, https://github.com/huggingface/nanoVLM.
 
-Deviations: no image is cut into tiles, as Idefics3 and SmolVLM do. The tower never learns. ``tiny`` is ours.
+Deviations: no image is cut into tiles, as Idefics3 and SmolVLM do. The tower learns only where
+``tower_learns`` says so. ``tiny`` is ours.
 """
 
 from collections.abc import Callable
@@ -32,14 +33,12 @@ from mmlearn.generation.cache import DecodingStep, pad_left
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
 from mmlearn.layers.encoders import TINY_IMAGE
-from mmlearn.layers.lora import add_lora
 from mmlearn.layers.packing import packed
 from mmlearn.models.bridges.projector import FrozenParts
 from mmlearn.models.bridges.scaled_projector import build_projector
 from mmlearn.models.bridges.vlm_sizes import PUBLISHED, SIGLIP_B, check_sizes
 from mmlearn.models.text.llama import Llama, LlamaConfig
 from mmlearn.objectives.generative import response_language_modelling
-from mmlearn.objectives.several_processes import mean_over_all
 
 Images = Float[Tensor, "b c height width"] | Float[Tensor, "b s c height width"]  # one of each row, or s
 
@@ -56,7 +55,7 @@ class VLMConfig(Config):
     projector_activation: str = "gelu"
     projector_bias: bool = True
     projector_length: float | None = None  # root mean square of an embedding of an image, at first; None: as it comes
-    lora_rank: int = 0  # of what learns beside queries and values in the language model's place; 0: itself does
+    lora_rank: int = 0  # of what the recipe lets learn in the language model's place (LoRA); 0: itself does
     tower_learns: bool = False  # the tower too, where its stage trains it
     projector_positions: bool = False  # those of a scaled projector also say where they are: learned vectors
 
@@ -105,8 +104,6 @@ class VLM(FrozenParts):
         self.image_encoder.requires_grad_(config.tower_learns)
         self.projector = build_projector(config, inputs, language.width)
         self.language_model = language_model or Llama(config.language_model)
-        if config.lora_rank:
-            add_lora(self.language_model, config.lora_rank, 2 * config.lora_rank)
 
     def patches(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b p image_width"]:
         """What the tower says of each patch, without its class token."""
@@ -116,8 +113,15 @@ class VLM(FrozenParts):
             x = self.image_encoder.skip(image, self.config.skipped_blocks)
         return x[:, int(self.config.image_encoder.class_token) :]
 
-    def encode_image(self, image: Images) -> Float[Tensor, "b n d"]:
-        """The embeddings of the image of each row, or of its s images one after the other: n = s k."""
+    def encode_image(self, image: Images, image_mask: Bool[Tensor, "b s"] | None = None) -> Float[Tensor, "b n d"]:
+        """The embeddings of the image of each row, or of its s images one after the other: n = s k.
+
+        Where ``image_mask`` says that there is no image, they are 0, and the tower reads nothing.
+        """
+        if image_mask is not None:
+            real = self.encode_image(image[image_mask][None])  # (1, n, d): as if they were of one row
+            x = real.new_zeros(*image_mask.shape, self.config.num_image_tokens, real.shape[-1])  # (b, s, k, d)
+            return x.masked_scatter(image_mask[..., None, None], real).flatten(1, 2)
         x = self.patches(image if image.ndim == 4 else image.flatten(0, 1))  # (b s, p, image_width)
         if x.shape[-1] != (width := self.config.image_encoder.width):
             raise ValueError(f"The image tower gives {x.shape[-1]} numbers a patch; the configuration says {width}.")
@@ -151,7 +155,7 @@ class VLM(FrozenParts):
 
         A row may hold several texts: ``conversation`` says whose each token is, and none sees another's.
         """
-        images = self.encode_image(image)  # (b, n, d)
+        images = self.encode_image(image, image_mask)  # (b, n, d)
         is_image = self.find_images(images, tokens, mask, image_mask)  # (b, t)
         seen, position = (mask, None) if conversation is None else packed(conversation)
         states = self.language_model.read(self.embed(images, tokens, is_image), seen, position)  # (b, t, d)
@@ -171,22 +175,26 @@ class VLM(FrozenParts):
             )
         return is_image
 
-    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """The next token of each ``response``, or without one in the batch of all words. ``ValueError`` for no text.
+    def predicted(self, batch: dict[str, Tensor]) -> Bool[Tensor, "b t"]:
+        """Which tokens the loss is a mean over: each ``response``, or without one in the batch all words.
 
-        Each word of all processes counts the same, however many of them each process has.
+        Never an image, nor the first token of a row, nor that of a text, which would be said by the end of another.
         """
+        tokens, conversation = batch["tokens"], batch.get("conversation")
+        found = batch.get("response", tokens != self.image_token)  # (b, t)
+        if conversation is not None:
+            found = found & (conversation == conversation.roll(1, 1))
+        found = found & batch.get("mask", torch.ones_like(found))
+        return found & (torch.arange(tokens.shape[1], device=tokens.device) > 0)
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """The mean over the :meth:`predicted` tokens, each from those before it. ``ValueError`` for no text."""
         self.freeze_modes()
-        tokens, mask = batch["tokens"], batch.get("mask")
-        if not len(tokens):
+        if not len(tokens := batch["tokens"]):
             raise ValueError("A batch holds at least one image with its text.")
-        conversation = batch.get("conversation")
-        logits = self(batch["image"], tokens, mask, batch.get("image_mask"), conversation).token_logits
-        asked = batch.get("response", tokens != self.image_token)  # images are not predicted
-        if conversation is not None:  # nor is the first token of a text, by the last of another
-            asked = asked & (conversation == conversation.roll(1, 1))
-        counted = asked if mask is None else asked & mask
-        return {"lm": mean_over_all(response_language_modelling(logits, tokens, asked, mask), counted[:, 1:].sum())}
+        more = (batch.get(name) for name in ("mask", "image_mask", "conversation"))
+        logits = self(batch["image"], tokens, *more).token_logits
+        return {"lm": response_language_modelling(logits, tokens, self.predicted(batch))}
 
     @torch.no_grad()
     def generate(
