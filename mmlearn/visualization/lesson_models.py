@@ -150,12 +150,12 @@ def changed_pictures(
 
 
 def first_pictures(
-    rankings: Mapping[str, Int[Tensor, "n n"]],
+    rankings: Mapping[str, Int[Tensor, "t n"]],
     captions: Sequence[str],
     images: Sequence[Float[Tensor, "3 height width"]],
-    fits: Bool[Tensor, "n n"],
+    fits: Bool[Tensor, "t n"],
     *,
-    among: Bool[Tensor, "n n"],
+    among: Bool[Tensor, "t n"],
     count: int = 2,
 ) -> Figure:
     """The five pictures that each ranking has first, for the first captions whose first picture is ``among`` some.

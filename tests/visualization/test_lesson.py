@@ -308,12 +308,11 @@ def test_first_pictures_are_of_the_captions_whose_first_is_among_some():
 
 
 def test_changed_pictures_have_a_row_for_each_sentence():
-    pictures = torch.rand(2, 3, 3, 8, 8)
-    figure = lesson_models.changed_pictures(
-        pictures, ["a cat", "a dog"], [["1", "2", "3"], ["4", "5", "6"]], columns=["x", "y", "z"]
-    )
+    pictures = [list(torch.rand(3, 3, 8, 8)) for _ in range(2)]
+    notes = [["1", "2", "3"], ["4", "5", "6"]]
+    figure = lesson_models.changed_pictures(pictures, ["a cat", "a dog"], notes, columns="xyz")
     assert [axis.get_xlabel() for axis in figure.axes] == list("123456")
     assert [axis.get_title() for axis in figure.axes[:3]] == list("xyz")
     assert figure.axes[3].get_ylabel() == "a dog"
-    with pytest.raises(ValueError):
-        lesson_models.changed_pictures(pictures, ["a cat"], [["1", "2", "3"]], columns=["x", "y", "z"])
+    with pytest.raises(ValueError, match="shorter"):
+        lesson_models.changed_pictures(pictures, ["a cat"], notes, columns="xyz")
