@@ -299,7 +299,7 @@ def test_first_pictures_are_of_the_captions_whose_first_is_among_some():
     rankings = {"one": torch.arange(6).roll(1).expand(4, 6), "other": torch.arange(6).expand(4, 6)}
     fits, among = torch.eye(4, 6).bool(), torch.zeros(4, 6, dtype=torch.bool)
     among[2, 5] = among[3, 5] = True  # picture 5 is the first of "one"
-    captions, images = list("abcd"), torch.rand(6, 3, 8, 8)
+    captions, images = list("abcd"), list(torch.rand(6, 3, 8, 8))
     figure = lesson_models.first_pictures(rankings, captions, images, fits, among=among)
     told = [text.get_text() for axis in figure.axes for text in axis.texts]
     assert [line.split(":")[0] for line in told] == ["“c”, one", "“c”, other", "“d”, one", "“d”, other"]
