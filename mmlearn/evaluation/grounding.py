@@ -84,31 +84,6 @@ def _extent(used: Bool[Tensor, "n side"]) -> tuple[Float[Tensor, "n"], Float[Ten
     return used.argmax(1).float(), used.shape[1] - used.flip(1).argmax(1).float()
 
 
-def box_scores(
-    maps: Float[Tensor, "n p"], grid: tuple[int, int], boxes: Float[Tensor, "n r 4"]
-) -> Float[Tensor, "n r"]:
-    r"""How much of a map on a grid of patches lies in each of r proposed boxes, relative to the size of the box.
-
-    .. math:: s = \frac{\sum_p m_p\, |P_p \cap B| / |P_p|}{\sqrt{|B|}}
-
-    A patch counts by the share of it that the box covers. The root of the area keeps the whole picture from winning
-    always, and one patch too. Hand the scores to :func:`best_region`. Raises ``ValueError`` as :func:`box_of_map`.
-    Source: Li et al. 2021 (ALBEF), official code.
-    """
-    _check_maps(maps, grid)
-    left, top, right, bottom = boxes.unbind(-1)
-    rows, columns = (_covered(*ends, count) for ends, count in zip(((top, bottom), (left, right)), grid))
-    heat = rearrange(maps, "n (row column) -> n row column", row=grid[0])
-    inside = torch.einsum("n i j, n r i, n r j -> n r", heat, rows, columns)
-    return inside / ((right - left) * (bottom - top)).clamp(min=1e-12).sqrt()
-
-
-def _covered(start: Float[Tensor, "n r"], end: Float[Tensor, "n r"], count: int) -> Float[Tensor, "n r count"]:
-    """The share of each of ``count`` equal parts of 0 to 1 that lies between start and end."""
-    edges = torch.linspace(0, 1, count + 1, device=start.device)
-    return (torch.minimum(end[..., None], edges[1:]) - torch.maximum(start[..., None], edges[:-1])).clamp(min=0) * count
-
-
 def _check_maps(maps: Tensor, grid: tuple[int, int]) -> None:
     if maps.shape[1] != grid[0] * grid[1]:
         raise ValueError(f"A map on a {grid[0]} × {grid[1]} grid has {grid[0] * grid[1]} patches; got {maps.shape[1]}.")

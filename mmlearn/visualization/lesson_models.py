@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -121,4 +121,59 @@ def own_pictures(
         models=[name for name, _ in rows],
         hit="are its own",
         title=f"its own picture first, of {len(images)}: {told} (chance {1 / len(images):.1%})",
+    )
+
+
+@plt.rc_context(PLAIN)
+def changed_pictures(
+    rows: Sequence[Sequence[Float[Tensor, "3 height width"]]],
+    sentences: Sequence[str],
+    notes: Sequence[Sequence[str]],
+    *,
+    columns: Sequence[str],
+    title: str = "",
+) -> Figure:
+    """For each sentence a row of pictures, such as one picture that was changed in some ways; a note below each.
+
+    ``columns`` name the changes. Raises ``ValueError`` where rows, sentences and notes are not as many.
+    """
+    figure, axes = new_figure(len(rows), len(columns), 2.3, 2.5)
+    for row, sentence, images, told in zip(axes, sentences, rows, notes, strict=True):
+        for axis, image, note in zip(row, images, told, strict=True):
+            show_image(axis, image)
+            axis.set_xlabel(note, fontsize=11)
+        row[0].set_ylabel(textwrap.fill(sentence, 22), fontsize=10.5)
+    for axis, name in zip(axes[0], columns, strict=True):
+        axis.set_title(textwrap.fill(name, 24), fontsize=10.5)
+    figure.suptitle(title, fontsize=10.5)
+    return figure
+
+
+def first_pictures(
+    rankings: Mapping[str, Int[Tensor, "t n"]],
+    captions: Sequence[str],
+    images: Sequence[Float[Tensor, "3 height width"]],
+    fits: Bool[Tensor, "t n"],
+    *,
+    among: Bool[Tensor, "t n"],
+    count: int = 2,
+) -> Figure:
+    """The five pictures that each ranking has first, for the first captions whose first picture is ``among`` some.
+
+    Rows are captions, columns pictures; that first picture is that of the first ranking. A caption ``fits`` the
+    pictures in green frames; the title says for how many captions the first picture fits.
+    """
+    wanted = among.gather(1, next(iter(rankings.values()))[:, :1])[:, 0].int()
+    asked = wanted.argsort(descending=True, stable=True)[:count].tolist()
+    rows = [(name, k) for k in asked for name in rankings]
+    best = [rankings[name][k, :5].tolist() for name, k in rows]
+    right = {name: fits.gather(1, each[:, :1]).float().mean() for name, each in rankings.items()}
+    told = ", ".join(f"{name} {share:.0%}" for name, share in right.items())
+    return answers(
+        [[images[i] for i in each] for each in best],
+        [captions[k] for _, k in rows],
+        [fits[k, each].tolist() for each, (_, k) in zip(best, rows)],
+        [fits[k].float().mean().item() for _, k in rows],
+        models=[name for name, _ in rows],
+        title=f"first picture fits, all {len(captions)} captions: {told} (chance {fits.float().mean():.0%})",
     )

@@ -293,3 +293,26 @@ def test_a_dialogue_is_below_its_picture():
     with pytest.raises(ValueError, match="2 pictures and turns of 1"):
         dialogue_board([torch.rand(3, 8, 8)] * 2, turns[:1])
     plt.close("all")
+
+
+def test_first_pictures_are_of_the_captions_whose_first_is_among_some():
+    rankings = {"one": torch.arange(6).roll(1).expand(4, 6), "other": torch.arange(6).expand(4, 6)}
+    fits, among = torch.eye(4, 6).bool(), torch.zeros(4, 6, dtype=torch.bool)
+    among[2, 5] = among[3, 5] = True  # picture 5 is the first of "one"
+    captions, images = list("abcd"), list(torch.rand(6, 3, 8, 8))
+    figure = lesson_models.first_pictures(rankings, captions, images, fits, among=among)
+    told = [text.get_text() for axis in figure.axes for text in axis.texts]
+    assert [line.split(":")[0] for line in told] == ["“c”, one", "“c”, other", "“d”, one", "“d”, other"]
+    assert "one 0%, other 25%" in figure.get_suptitle()
+    assert torch.equal(torch.tensor(figure.axes[0].images[0].get_array()), images[5].permute(1, 2, 0))
+
+
+def test_changed_pictures_have_a_row_for_each_sentence():
+    pictures = [list(torch.rand(3, 3, 8, 8)) for _ in range(2)]
+    notes = [["1", "2", "3"], ["4", "5", "6"]]
+    figure = lesson_models.changed_pictures(pictures, ["a cat", "a dog"], notes, columns="xyz")
+    assert [axis.get_xlabel() for axis in figure.axes] == list("123456")
+    assert [axis.get_title() for axis in figure.axes[:3]] == list("xyz")
+    assert figure.axes[3].get_ylabel() == "a dog"
+    with pytest.raises(ValueError, match="shorter"):
+        lesson_models.changed_pictures(pictures, ["a cat"], notes, columns="xyz")
