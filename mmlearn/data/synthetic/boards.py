@@ -62,7 +62,8 @@ def tiles(styles: Sequence[str]) -> Tiles:
     """Every thing in these styles, in two sizes and mirrored; features are MobileNetV2's, of each tile by itself."""
     from mmlearn.pretrained.backbone import load_backbone
 
-    chosen, nouns = [], []
+    chosen: list[tuple[Sequence[Thing], int]] = []
+    nouns = []
     for noun in THINGS:
         for style in styles:
             for k in range(4 * variants(noun, style)):
