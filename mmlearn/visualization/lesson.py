@@ -363,11 +363,12 @@ def looking_board(
     title: str = "",
     columns: int = 4,
     rows: Sequence[str] = (),
+    least: float = 0.0,
 ) -> Figure:
     """How much a hidden word attends to each region, and the word that the model fills in.
 
     ``captions`` have ``<mask>`` once, where the word is hidden; ``things`` number the region that it means. ``rows``
-    are written at the left of each row, as the model that reads it.
+    are written at the left of each row, as the model that reads it; a share below ``least`` is not written.
     """
     count = -(-len(images) // columns)
     deepest = max(len(in_lines(caption, (), WIDE)) for caption in captions)
@@ -384,6 +385,8 @@ def looking_board(
         axis.set_anchor("N")  # below it is its caption
         _outline(axis, [box[thing].tolist()], size, "#24292f")
         for (left, top, _, _), weight in zip(box.tolist(), weights.tolist()):
+            if weight < least:
+                continue
             axis.annotate(f"{weight:.0%}", (left * size[1], top * size[0]), fontsize=9, color="#24292f", va="bottom",
                           path_effects=[withStroke(linewidth=2.5, foreground="white")])  # fmt: skip
         frame_image(axis, "#d0d7de", 1)
