@@ -67,14 +67,14 @@ def square_board(
                     score = square[column][row]  # of picture `column` and name `row`
                     colour = RIGHT if (score > 0) == (row == column) else WRONG
                     axis.add_patch(plt.Rectangle((column + 0.04, row + 0.06), 0.92, 0.88, color=colour, alpha=0.22))
-                    told = f"{'yes' if score > 0 else 'no'}\n{score:+.1f}"
+                    told = f"{'yes' if score > 0 else 'no'}\n{score:+.2f}"
                     axis.text(column + 0.5, row + 0.5, told, ha="center", va="center", fontsize=10.5, color=colour)
                 axis.text(-0.06, row + 0.5, named[row].replace(" ", "\n"), ha="right", va="center", fontsize=10)
                 show_image(axis.inset_axes((row + 0.06, -0.98, 0.88, 0.94), transform=axis.transData), pair[row])
             axis.set(xlim=(-0.75, 2), ylim=(2, -1), aspect="equal", xticks=(), yticks=())
             axis.spines[:].set_visible(False)
             (a, b), (c, d) = square
-            axis.set_xlabel(f"true pairs {a + d:+.1f}, false pairs {b + c:+.1f}", fontsize=9)
+            axis.set_xlabel(f"true pairs {a + d:+.2f}, false pairs {b + c:+.2f}", fontsize=9)
         line[0].set_title(model, fontsize=10.5, loc="left")
     figure.suptitle(title, fontsize=11)
     return figure

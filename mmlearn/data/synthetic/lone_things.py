@@ -23,7 +23,7 @@ def lone_things(split: str, count: int, *, size: int = 64, seed: int = 0) -> lis
     """So many pictures of one thing each; the ``caption`` is its name, "cat" or "red car".
 
     ``unseen-name`` has the names that no other split has, ``unseen-style`` other drawings and ``photographs``
-    photographs of 34 of the nouns. Raises ``ValueError`` for an unknown split.
+    photographs of 34 of the nouns. Neighbours have different names, and so have the last and the first. Raises ``ValueError`` for an unknown split.
     """
     if split not in STYLES:
         raise ValueError(f"There is no split {split!r}; {suggest(split, STYLES)}.")
@@ -31,7 +31,8 @@ def lone_things(split: str, count: int, *, size: int = 64, seed: int = 0) -> lis
     rng, samples = np.random.default_rng([int(stream("lone things", split)), seed]), []
     while len(samples) < count:
         (thing,) = lay_out(rng, STYLES[split], 1, 1, nouns=DYED if unseen else NOUNS, area=AREA)
-        if held_out_name(thing) == unseen:
+        near = {samples[k].caption for k in (0, -1) if samples and (k or len(samples) + 1 == count)}
+        if held_out_name(thing) == unseen and thing.name not in near:
             link, paper = Link(0, len(thing.name), 0), int(rng.integers(PAPERS))
             samples.append(CollageSample(size, (thing,), thing.name, (link,), paper, 0))
     return samples
