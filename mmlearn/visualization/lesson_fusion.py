@@ -33,7 +33,9 @@ def decision_maps(
         extent = (-reach, reach, -reach, reach)
         drawn = axis.imshow(chances.numpy(), origin="lower", extent=extent, cmap="RdBu_r", vmin=0, vmax=1)
         for answer, colour, marker in ((True, "#b2182b", "o"), (False, "#2166ac", "s")):
-            axis.scatter(*points[yes == answer].T, s=13, color=colour, marker=marker, edgecolors="white", linewidths=0.6)
+            axis.scatter(
+                *points[yes == answer].T, s=13, color=colour, marker=marker, edgecolors="white", linewidths=0.6
+            )
         axis.set_title(name, fontsize=10)
         axis.set(xticks=(), yticks=(), xlim=(-reach, reach), ylim=(-reach, reach))
     for axis in axes[-1]:

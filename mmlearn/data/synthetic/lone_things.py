@@ -1,7 +1,7 @@
 """Drawings and photographs of one thing each, on paper, with its name: pairs for lessons that match the two.
 
-The things are those of :mod:`~mmlearn.data.synthetic.collages`. Seven nouns are dyed, so that some names have two words;
-of these names one in six is held out, and both of its words are seen in others.
+The things are those of :mod:`~mmlearn.data.synthetic.collages`. Seven nouns are dyed, so that some names have two
+words; of these names one in six is held out, and both of its words are seen in others.
 """
 
 import numpy as np
@@ -14,7 +14,8 @@ from mmlearn.data.synthetic.scenes import Link
 from mmlearn.suggestions import suggest
 
 STYLES = {
-    "train": KNOWN, "val": KNOWN, "test": KNOWN, "unseen-name": KNOWN, "unseen-style": FLUENT, "photographs": PHOTOGRAPHS
+    "train": KNOWN, "val": KNOWN, "test": KNOWN, "unseen-name": KNOWN, "unseen-style": FLUENT,
+    "photographs": PHOTOGRAPHS,
 }  # fmt: skip
 AREA = 0.4  # of the picture that a thing fills, about
 
@@ -22,8 +23,9 @@ AREA = 0.4  # of the picture that a thing fills, about
 def lone_things(split: str, count: int, *, size: int = 64, seed: int = 0) -> list[CollageSample]:
     """So many pictures of one thing each; the ``caption`` is its name, "cat" or "red car".
 
-    ``unseen-name`` has the names that no other split has, ``unseen-style`` other drawings and ``photographs``
-    photographs of 34 of the nouns. Neighbours have different names, and so have the last and the first. Raises ``ValueError`` for an unknown split.
+    ``unseen-name`` has the names that no other split has, ``unseen-style`` other drawings, and ``photographs``
+    photographs of 34 of the nouns. Neighbours have different names, and so have the last and the first. Raises
+    ``ValueError`` for an unknown split.
     """
     if split not in STYLES:
         raise ValueError(f"There is no split {split!r}; {suggest(split, STYLES)}.")
