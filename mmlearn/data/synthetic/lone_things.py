@@ -30,7 +30,8 @@ def lone_things(split: str, count: int, *, size: int = 64, seed: int = 0) -> lis
     if split not in STYLES:
         raise ValueError(f"There is no split {split!r}; {suggest(split, STYLES)}.")
     unseen = split == "unseen-name"
-    rng, samples = np.random.default_rng([int(stream("lone things", split)), seed]), []
+    rng = np.random.default_rng([int(stream("lone things", split)), seed])
+    samples: list[CollageSample] = []
     while len(samples) < count:
         (thing,) = lay_out(rng, STYLES[split], 1, 1, nouns=DYED if unseen else NOUNS, area=AREA)
         near = {samples[k].caption for k in (0, -1) if samples and (k or len(samples) + 1 == count)}
