@@ -170,8 +170,8 @@ def seen_by(
         chunks = [tower(draw(pictures[k : k + 32], size)).half() for k in range(0, len(pictures), 32)]
         return {"fields": torch.cat(chunks)}
 
-    known = cached_features(compute, "fields of collages", repr([*pictures, size, tower]), *tower.parameters())
-    return known["fields"].float()
+    content = repr([*pictures, size, tower]), *tower.parameters(), *tower.buffers()
+    return cached_features(compute, "fields of collages", *content)["fields"].float()
 
 
 def boxes_of(things: Sequence[Any], noun: str) -> list[tuple[float, float, float, float]]:
