@@ -1,15 +1,22 @@
 """Packing: several conversations in one row of a batch, with their images, so that little of it is padding."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from mmlearn.data.batches import CollateFunction
 
 PADDING = {"tokens": 0, "mask": False, "response": False}
+
+
+def check_packs(system: nn.Module, name: str) -> None:
+    """``ValueError`` for a system whose ``forward`` does not ask of which conversation a token is."""
+    if "conversation" not in inspect.signature(system.forward).parameters:
+        raise ValueError(f"{name} reads one text in each row: leave pack out.")
 
 
 def share_rows(lengths: Sequence[int], most: int) -> list[list[int]]:

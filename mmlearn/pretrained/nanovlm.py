@@ -21,10 +21,8 @@ TOWER = SIZES | dict(image_size="img_size", patch_size="patch_size", layer_norm_
 LANGUAGE = SIZES | dict(num_key_value_heads="n_kv_heads", rms_norm_eps="rms_eps", rope_theta="re_base")
 LANGUAGE |= dict(vocab_size="vocab_size", max_position_embeddings="max_position_embeddings")
 LANGUAGE |= dict(tie_word_embeddings="tie_weights")
-ENDS = {
-    False: 0,
-    True: 2,
-}  # <|endoftext|>, and of a model that was taught turns <|im_end|>, in all of SmolLM's tokenizers
+# <|endoftext|>, and of a model that was taught turns <|im_end|>, in all of SmolLM's tokenizers.
+ENDS = {False: 0, True: 2}
 
 
 def config(published: dict[str, Any], names: set[str]) -> VLMConfig:

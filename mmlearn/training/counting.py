@@ -6,7 +6,6 @@ as of hidden words, and packed texts are as long as there are positions.
 """
 
 import copy
-import inspect
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from mmlearn.data.fields import Batch, size
+from mmlearn.data.packed import check_packs, share_rows
 from mmlearn.evaluation.cost import count_flops
 from mmlearn.layers import TransformerBlock
 from mmlearn.layers.config import Config
@@ -171,10 +171,9 @@ def grown(batch: Batch, holds: Mapping[str, str], b: int, t: int) -> Batch:
 def _in_rows(batch: Batch, system: nn.Module, length: int) -> Batch:
     """A batch without numbers whose texts share rows, as :func:`mmlearn.data.packed.pack` has it; the last is full."""
     (b, t), image = batch["tokens"].shape, batch.get("image", torch.empty(0))
-    if "conversation" not in inspect.signature(system.forward).parameters:
-        raise ValueError(f"{type(system).__name__} reads one text in each row: leave pack out.")
-    if (several := length // t) == 0:
-        raise ValueError(f"A conversation of {t} tokens, with those of its image, does not fit into rows of {length}.")
+    check_packs(system, type(system).__name__)
+    share_rows([t], length)  # refuses a text that fits into no row
+    several = length // t
     rows = -(-b // several)
     found = {name: x.new_empty(rows, several * t) for name, x in batch.items() if x.shape == (b, t)}
     return found | {"conversation": found["tokens"], "image": image.new_empty(rows, several, *image.shape[1:])}

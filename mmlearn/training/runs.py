@@ -18,7 +18,7 @@ import mmlearn
 from mmlearn.data.batches import CollateFunction, fetch, spread
 from mmlearn.data.collate import Collate, TaskSampler
 from mmlearn.data.fields import Batch, Field, Label, MaskedTokens, resize, size
-from mmlearn.data.packed import Packed
+from mmlearn.data.packed import Packed, check_packs
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.evaluation.eval_mode import evaluating
 from mmlearn.files import written_whole
@@ -87,8 +87,8 @@ class Run:
 
         With ``pack`` several conversations share a row of so many tokens; ``ValueError`` for a system that reads none.
         """
-        if pack is not None and "conversation" not in inspect.signature(self.system.forward).parameters:
-            raise ValueError(f"{self.name} reads one text in each row: leave pack out.")
+        if pack is not None:
+            check_packs(self.system, self.name)
         collates: list[CollateFunction] = [
             Collate(
                 [self.fields[item] for item in self.recipe.fields([task])],

@@ -64,8 +64,8 @@ def bars_of_models(
 ) -> Figure:
     """For each test a bar of each model; chance, what an untrained model gets, and other floors, as marks across them.
 
-    A bar of several seeds is their mean, with a dot for each.
-    ``floors`` has for each name what it gets in every test, such as a guess that knows more than chance.
+    A bar of several seeds is their mean, with a dot for each. ``floors`` has for each name what it gets in every test,
+    such as a guess that knows more than chance.
     """
     tests, high = list(next(iter(results.values()))), 0.8 / len(results)
     figure, ((axis,),) = new_figure(1, 1, 6.8, 1.1 + (0.2 + 0.24 * len(results)) * len(tests))

@@ -110,6 +110,19 @@ def test_without_answers_no_text_begins_by_the_end_of_another():
     torch.testing.assert_close(model.loss(joined)["lm"], expected)
 
 
+def test_predicted_words_by_hand():
+    mask = torch.tensor([[True] * 5 + [False]])
+    batch = {"tokens": torch.tensor([[5, IMAGE, 6, 7, 8, 0]]), "mask": mask}
+    assert system().predicted(batch).int().tolist() == [[0, 0, 1, 1, 1, 0]]
+    batch["conversation"] = torch.tensor([[0, 0, 0, 1, 1, -1]])
+    assert system().predicted(batch).int().tolist() == [[0, 0, 1, 0, 1, 0]]
+    batch["conversation"], batch["response"] = (
+        torch.zeros(1, 6, dtype=torch.long),
+        torch.tensor([[1, 0, 0, 1, 1, 1]]) > 0,
+    )
+    assert system().predicted(batch).int().tolist() == [[0, 0, 0, 1, 1, 0]]
+
+
 def test_each_word_of_a_step_counts_the_same_in_whichever_batch_it_is():
     """Two batches of four conversations teach what one of eight does, though they have other numbers of answers."""
     batch, one, losses = conversations(4, count=8), system(), []

@@ -16,6 +16,8 @@ from testing_tools import assert_gradients, close, refused
 from transformers import Idefics3Config, Idefics3ForConditionalGeneration, LlamaConfig, PreTrainedTokenizerFast
 
 from mmlearn import load_pretrained
+from mmlearn.pretrained.loading import read_json
+from mmlearn.pretrained.nanovlm import config as nanovlm_config
 from mmlearn.training.conversation import open_conversation
 
 IMAGE = 90
@@ -54,6 +56,9 @@ def test_it_is_an_idefics3(tie, s, tmp_path):
     ours.image_encoder.requires_grad_(True)
     image, tokens, response = inputs(k := (6 // s) ** 2)
     assert ours.config.num_image_tokens == k
+    assert ours.config.language_model.end_token == 2
+    said = read_json(tmp_path / "weights" / "config.json") | dict(lm_tokenizer="HuggingFaceTB/SmolLM2-360M")
+    assert nanovlm_config(said, set()).language_model.end_token == 0  # that was not taught turns
     expected = published(pixel_values=image, input_ids=tokens, labels=tokens.masked_fill(~response, -100))
     close(ours(image, tokens).token_logits, expected.logits)
     loss = ours.loss(dict(image=image, tokens=tokens, response=response))["lm"]

@@ -73,6 +73,10 @@ def test_boards_are_drawn():
     )
     assert [axis.get_title() for axis in figure.axes] == ["answer: blue", ""]
     assert [axis.get_ylabel() for axis in figure.axes] == ["one", "two"]
+    assert {"10%", "90%"} <= {text.get_text() for text in figure.axes[0].texts}
+    figure = draw.looking_board(images[:1], [boxes], looks[:1], captions[:1], ["red"], ["blue"], [1], least=0.5)
+    assert "90%" in (shares := {text.get_text() for text in figure.axes[0].texts})
+    assert "10%" not in shares
     plt.close("all")
 
 
@@ -280,6 +284,8 @@ def test_words_are_drawn_over_the_positions_that_they_belong_to():
 def test_what_parameters_buy_has_its_floors():
     figure = answered.bought({"one": (100, 0.5), "two": (1000, 0.9)}, {"chance": 0.2}, label="right", title="t")
     assert [text.get_text() for text in figure.axes[0].texts] == ["one: 50%", "two: 90%", " chance"]
+    crowded = answered.bought({"one": (100, 0.5), "two": (1000, 0.55), "three": (1e4, 0.9)}, {}, label="right")
+    assert [text.xyann for text in crowded.axes[0].texts] == [(-10, 0), (10, -12), (10, 0)]  # below its neighbour's
     plt.close("all")
 
 
@@ -303,6 +309,7 @@ def test_first_pictures_are_of_the_captions_whose_first_is_among_some():
     figure = lesson_models.first_pictures(rankings, captions, images, fits, among=among)
     told = [text.get_text() for axis in figure.axes for text in axis.texts]
     assert [line.split(":")[0] for line in told] == ["“c”, one", "“c”, other", "“d”, one", "“d”, other"]
+    assert all("1 of 5 fit" in line for line in told)
     assert "one 0%, other 25%" in figure.get_suptitle()
     assert torch.equal(torch.tensor(figure.axes[0].images[0].get_array()), images[5].permute(1, 2, 0))
 

@@ -51,6 +51,7 @@ def test_a_word_is_as_blue_as_its_weight():
     assert [patch.get_xy() for patch in one.patches if not patch.get_fill()] == [glows[3].get_xy()]
     assert [text.get_text() for text in one.texts][3] == "w3\n80%"
     assert [text.get_text() for text in one.texts][4] == "w4\n"
+    assert [text.get_text() for text in one.texts][13] == "w13\n20%"
     assert [patch.get_xy() for patch in other.patches if not patch.get_fill()] == [other.patches[0].get_xy()]
     assert (one.get_title(loc="left"), other.get_title(loc="left")) == ("first?", "second?")
     with pytest.raises(ValueError, match="2 queries and 3 words"):

@@ -26,13 +26,19 @@ def test_the_first_row_of_a_map_is_the_lowest_value():
     yes, no = axis.collections
     assert yes.get_offsets().tolist() == [[0.5, 0.5]]
     assert no.get_offsets().tolist() == [[-0.5, -0.5], [0.5, -0.5]]
+    for points, chance, hue in ((yes, 1.0, 0), (no, 0.0, 2)):  # red and blue, as the map has them
+        assert all(
+            max(range(3), key=colour.__getitem__) == hue
+            for colour in (points.get_facecolors()[0], axis.images[0].cmap(chance))
+        )
+    assert axis.images[0].get_clim() == (0, 1)
     assert [axis.get_title(), axis.get_xlabel(), axis.get_ylabel()] == ["a", "one", "other"]
 
 
 def test_a_square_is_green_where_yes_is_said_of_true_pairs_and_no_of_false_ones():
     square = torch.tensor([[2.0, 0.5], [-1.0, -3.0]])  # picture by name: only the first and the third are right
-    image = torch.rand(3, 8, 8)
-    figure = square_board([(image, image)], [("cat", "red car")], {"sum": square[None], "other": -square[None]})
+    pair = (torch.zeros(3, 8, 8), torch.ones(3, 8, 8))
+    figure = square_board([pair], [("cat", "red car")], {"sum": square[None], "other": -square[None]})
     axis, other = figure.axes[:2]
     told = {text.get_position(): (text.get_text(), text.get_color()) for text in axis.texts}
     assert told[0.5, 0.5] == ("yes\n+2.00", RIGHT)
@@ -42,4 +48,7 @@ def test_a_square_is_green_where_yes_is_said_of_true_pairs_and_no_of_false_ones(
     assert [patch.get_facecolor()[:3] for patch in axis.patches] == list(map(to_rgb, (RIGHT, RIGHT, WRONG, WRONG)))
     assert axis.get_xlabel() == "true pairs -1.00, false pairs -0.50"
     assert other.get_title(loc="left") == "other"
+    figure.canvas.draw()
+    seen = sorted(axis.child_axes, key=lambda each: each.get_position().x0)  # above their columns
+    assert [each.images[0].get_array().mean() for each in seen] == [0, 1]
     assert [text.get_text() for text in axis.texts if text.get_ha() == "right"] == ["cat", "red\ncar"]

@@ -181,6 +181,7 @@ def test_a_cell_has_the_score_and_what_the_untrained_model_gets():
     assert [text.get_text() for text in axis.texts] == ["90%", "untrained 60%", "50%", "untrained 40%", "70%", "100%"]
     assert [(text.get_position()[0], round(text.get_position()[1])) for text in axis.texts[-2:]] == [(0, 1), (1, 1)]
     assert axis.images[0].get_array().tolist() == [[0.9, 0.5], [0.7, 1.0]]
+    assert axis.images[0].get_clim() == pytest.approx((0.5, 1.3))  # as pale at chance as can be
     assert [label.get_text() for label in axis.get_xticklabels()] == ["first,\nhere", "last"]
     assert axis.get_xlabel().startswith("chance 50%")
 

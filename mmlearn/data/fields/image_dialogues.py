@@ -36,11 +36,8 @@ class ImageDialogues(Dialogues):
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
         """As of :class:`Dialogues`, with the number of image tokens."""
         config = resize(config, {"image_size": int(data[0].image.shape[-1])})
-        found, count, most = (
-            Tokens.fitted(self, data, config, seed),
-            config.num_image_tokens,
-            size(config, "max_length"),
-        )
+        count, most = config.num_image_tokens, size(config, "max_length")
+        found = Tokens.fitted(self, data, config, seed)
         if found.chat is None and (needed := found.tokenizer.max_length + count) > most:
             raise ValueError(
                 f"Texts of {found.tokenizer.max_length} tokens and {count} of an image are {needed}, more than the "

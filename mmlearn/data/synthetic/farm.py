@@ -106,8 +106,7 @@ def farm_sentence(
     """A sentence; what is not given is drawn. ``telling`` are the words that may tell what is meant.
 
     ``verb_first`` is whether the verb comes before the noun. No animal makes its sound where this is given, nor without
-    ``sounds``. Raises
-    ``ValueError`` where ``telling`` leaves no verb or no last word.
+    ``sounds``. Raises ``ValueError`` where ``telling`` leaves no verb or no last word.
     """
     alive = draw.random() < 0.5 if alive is None else alive
     verbs, ends = ([word for word in words[alive] if word in telling] for words in (DONE_TO, ENDS))

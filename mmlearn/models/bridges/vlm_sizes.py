@@ -31,9 +31,8 @@ def one_matrix(
     shuffle: int, image_token: int, image_encoder: ImageEncoderConfig, language_model: LlamaConfig
 ) -> dict[str, Any]:
     """The settings of Idefics3 and SmolVLM."""
-    return dict(
-        image_encoder=image_encoder, language_model=language_model, image_token=image_token, shuffle=shuffle
-    ) | (dict(projector_layers=1, projector_bias=False))
+    parts = dict(image_encoder=image_encoder, language_model=language_model)
+    return parts | dict(image_token=image_token, shuffle=shuffle, projector_layers=1, projector_bias=False)
 
 
 PUBLISHED: dict[str, dict[str, Any]] = {

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mmlearn.data.synthetic.boards import (
     NEXT,
     NONE,
     PLACES,
     THINGS,
+    TILE,
     WORDS,
     Tiles,
     board_boxes,
@@ -16,6 +18,7 @@ from mmlearn.data.synthetic.boards import (
     compressed,
     tiles,
 )
+from mmlearn.pretrained.backbone import load_backbone
 
 
 @pytest.fixture
@@ -38,6 +41,15 @@ def test_answers_are_beside_what_is_named(plain):
     assert torch.equal(NEXT[relation - len(THINGS), drawn.named[~by_place]], drawn.where[~by_place])
 
 
+def test_every_tile_and_every_place_with_such_a_neighbour_is_drawn(plain):
+    drawn = boards(plain, 2400, torch.Generator().manual_seed(0))
+    assert drawn.tiles.unique().tolist() == list(range(len(plain.nouns)))
+    relation = drawn.question[:, 1] - len(THINGS)
+    counts = torch.stack([drawn.named[relation == k].bincount(minlength=9) for k in range(len(NEXT))])
+    assert torch.equal(counts > 0, NEXT >= 0)
+    assert counts[counts > 0].min() > 65  # of 100 that are expected
+
+
 def test_neighbours_and_words(plain):
     assert NEXT[:, 0].tolist() == [-1, 1, -1, 3]  # left of, right of, above and below the top-left
     drawn = boards(plain, 1, torch.Generator().manual_seed(0))
@@ -57,10 +69,18 @@ def test_compressed_features_keep_distances_up_to_one_scale(plain):
     before, after = (torch.pdist(each.features) for each in (plain, small))
     torch.testing.assert_close(after / after.mean(), before / before.mean())
     assert small.features.std() == pytest.approx(1, abs=1e-4)
-    assert compressed(plain, plain, width=2)[1].features.shape == (36, 2)
+    one, other = compressed(plain, plain._replace(features=plain.features + 1), width=2)
+    moved = other.features - one.features  # by the mean of the first alone: all as far
+    assert one.features.shape == (36, 2)
+    assert moved[0].abs().max() > 0.1
+    torch.testing.assert_close(moved, moved[:1].expand(36, 2))
 
 
 def test_tiles_are_drawn_and_seen_one_by_one():
     seen = tiles(("noto",))
     assert seen.features.shape == (4 * len(THINGS), 1280)
     assert torch.equal(seen.nouns, torch.arange(len(THINGS)).repeat_interleave(4))
+    alone = torch.cat([load_backbone(TILE)(image[None]) for image in seen.images[:3]])
+    torch.testing.assert_close(seen.features[:3], F.layer_norm(alone, alone.shape[1:]), atol=0.02, rtol=0)
+    one, mirrored = seen.images[::4], seen.images[2::4]  # on other papers
+    assert (one - mirrored.flip(-1)).abs().mean() < (one - mirrored).abs().mean()

@@ -57,6 +57,10 @@ def test_a_list_has_each_name_once_row_by_row():
     )
     assert chat.listed([dog, cat, again, bus]) == "a bus, a cat and two dogs"
     assert chat.listed([cat]) == "a cat"
+    boxes = chat.boxes_of([dog, cat, again, bus], "dog")
+    assert [((a + c) / 2, (b + d) / 2) for a, b, c, d in boxes] == [
+        pytest.approx(one.centre, abs=0.01) for one in (dog, again)
+    ]
 
 
 def test_corners_kinds_and_right_answers():

@@ -18,6 +18,12 @@ def test_a_sample_shows_one_thing_and_is_called_as_it_is(split):
     assert {s.things[0].style for s in samples} <= set(STYLES[split])
 
 
+def test_the_last_and_the_first_are_neighbours():
+    for seed in range(30):  # of seven names
+        first, *_, last = lone_things("unseen-name", 3, seed=seed)
+        assert first.caption != last.caption
+
+
 def test_one_colour_of_each_dyed_noun_is_held_out():
     names = {s.caption for s in lone_things("unseen-name", 100)}
     assert names == {f"{COLOURS[k % len(COLOURS)]} {noun}" for k, noun in enumerate(DYED)}

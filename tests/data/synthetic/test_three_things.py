@@ -48,6 +48,8 @@ def test_the_thing_nearest_to_a_point_is_erased():
         changed = (left.image - sample.image).abs().sum(0) > 0.1
         assert changed.any()
         assert (changed & ~sample.masks[gone]).float().mean() < 0.1  # its shadow
-    (left, top, right, bottom), *_ = data.boxes(1)[0]
-    assert 0 <= left < right <= 1
-    assert 0 <= top < bottom <= 1
+    for number in range(3):
+        for sample, ((left, top, right, bottom),) in zip(data.samples, data.boxes(number)):
+            x, y = sample.things[number].centre
+            assert left < x < right
+            assert top < y < bottom

@@ -3,7 +3,9 @@
 import torch
 from torch import nn
 
+from mmlearn.data.grid_features import grid_features
 from mmlearn.data.synthetic.where import (
+    PLACE_OF_PATCH,
     PLACES,
     WORDS,
     ask_note,
@@ -37,9 +39,8 @@ def test_who_knows_the_places_alone_guesses_the_commonest():
     words = torch.tensor([[WORDS.index(word) for word in note] + [0, 0]])
     assert guess_listed(words) == torch.tensor(2 / 3).item()
     assert guess_listed(notes(50, 5, seeded(), facts=1)[0]) == 1.0
-    assert (
-        abs(guess_listed(notes(20_000, 2, seeded(), facts=2)[0]) - 5 / 9) < 0.01
-    )  # 1/9 have one place twice: (1/9) + (8/9)/2
+    pairs = notes(20_000, 2, seeded(), facts=2)[0]
+    assert abs(guess_listed(pairs) - 5 / 9) < 0.01  # 1/9 have one place twice: (1/9) + (8/9)/2
 
 
 def test_a_picture_without_it_has_no_thing_of_that_name():
@@ -55,6 +56,10 @@ def test_a_picture_without_it_has_no_thing_of_that_name():
 def test_a_place_is_the_third_of_the_picture_in_which_the_box_has_its_centre():
     asked = where_questions("test", 12)
     assert asked.features.shape == (12, 36, 96)
+    alone = grid_features(asked.samples[4].image[None])
+    torch.testing.assert_close(asked.features[4:5], alone, atol=0.02, rtol=0)  # other batches round otherwise
+    corners = [PLACES[place] for place in PLACE_OF_PATCH[[0, 5, 14, 30]]]
+    assert corners == ["top-left", "top-right", "middle", "bottom-left"]
     for number, noun, place, ((left, top, right, bottom),) in zip(
         asked.picture.tolist(), asked.noun.tolist(), asked.place.tolist(), asked.boxes
     ):
