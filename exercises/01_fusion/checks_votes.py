@@ -44,13 +44,13 @@ def check_most_right_by_votes(function: Callable) -> None:
     expect(not near(got, max(one)), "Both must vote; here one modality decides alone.", every)
     expect(not near(got, share.max()), "Three pairs of four can be right; here it is one alone.", every)
     expect_number(got, float(1 - share.min()), "Of XOR all but the rarest pair must be right.", every)
-    for r in (2, 3):
-        stairs = torch.ones(r, 3).tril().bool()
-        even = torch.full((r, 3), 1 / (3 * r))
+    for r in (2, 3, 4):
+        stairs = torch.ones(r, r + 1).tril().bool()  # one column always says yes, and one never
+        even = torch.full((r, r + 1), 1 / (r * r + r))
         with case("For a staircase of labels"):
             expect_number(function(stairs, even), 1.0, "Votes of all sizes must be tried: all can be right.", every)
         with case(f"For a table of {r} and 3 values"):
-            for _ in range(3):
+            for _ in range(8):
                 table, often = numbers(r, 3) > 0, numbers(3 * r).softmax(0).view(r, 3)
                 wanted = most_right_by_votes(table, often)
                 expect_number(function(table, often), wanted, "It must be the best of all votes.", every)

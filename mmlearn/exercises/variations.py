@@ -3,11 +3,12 @@
 The first call that a check makes is made again with other arguments, and the library says what must come back.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from inspect import Parameter, signature
 from numbers import Real
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from mmlearn.exercises.expectations import case, expect, expect_number, expect_tensor, near
 from mmlearn.exercises.inputs import seeded
 
+ROWS = 3  # of a batch, each of which is tried alone
 Call = tuple[tuple, dict[str, Any]]  # the arguments of one call: those in order, and those by name
 
 
@@ -37,14 +39,18 @@ def expect_varied(function: Callable, reference: Callable, call: Call, scores: t
 
 
 def _varied(parameters: Any, call: Call, scores: tuple[str, ...]) -> Iterator[tuple[str, str, Call]]:
-    axes = {name: getattr(one.annotation, "dim_str", "").split() for name, one in parameters.items()}
+    axes = {name: _axes(one.annotation) for name, one in parameters.items()}
     if any(one[:1] == ["b"] for one in axes.values()):
-        hint = "squeeze() takes away every axis of length 1, the batch's too: name the axis, as squeeze(-1)."
-        yield "For a batch of one", hint, _changed(parameters, call, lambda name, it: _first(it, axes[name]))
+        hint = (
+            "squeeze() takes away every axis of length 1, the batch's too: name the axis, as squeeze(-1). What is counted "
+            "in the batch, as F.one_hot counts its classes, is less here."
+        )
+        for row in range(ROWS):
+            yield "For a batch of one", hint, _changed(parameters, call, lambda name, it: _one_row(it, row, axes[name]))
     if left := _without_defaults(parameters, call):
         said = ", ".join(f"{name} = {value!r}" for name, value in left[1].items())
         yield f"Called without {', '.join(left[1])}", f"the stub's own: {said}.", left[0]
-    chosen = [name for name in parameters if name in scores or "logits" in name]
+    chosen = [name for name in parameters if name in scores or ("logits" in name and axes[name])]
     for words, change in (("a thousand times as large", _larger), ("all of which are negative", _negative)):
         if chosen:
             hint = "of any size: subtract the largest before exp, and begin a maximum with -math.inf, not with 0."
@@ -66,10 +72,18 @@ def _without_defaults(parameters: Any, call: Call) -> tuple[Call, dict[str, Any]
     return ((tuple(kept), {name: value for name, value in named.items() if name not in default}), left) if left else None
 
 
-def _first(value: Any, axes: list[str]) -> Any:
-    if isinstance(value, Tensor) and value.ndim == len(axes):
+def _axes(annotation: Any) -> list[str]:
+    """The names of a tensor's axes, up to those that may be any number; of what is None as well, or a number, too."""
+    for one in (annotation, *get_args(annotation)):
+        if names := getattr(one, "dim_str", ""):
+            return list(itertools.takewhile(lambda name: name[0] not in "*.", names.split()))
+    return []
+
+
+def _one_row(value: Any, row: int, axes: list[str]) -> Any:
+    if isinstance(value, Tensor) and value.ndim >= len(axes):
         for i, name in enumerate(axes):
-            value = value.narrow(i, 0, 1) if name == "b" and len(value) else value
+            value = value.narrow(i, min(row, value.shape[i] - 1), 1) if name == "b" and value.shape[i] else value
     return value
 
 
@@ -106,7 +120,9 @@ def _expect_like(got: Any, wanted: Any, hint: str, exact: bool) -> None:
         for one, other in zip(got, wanted):
             _expect_like(one, other, hint, exact)
     elif isinstance(wanted, Tensor):
-        got = expect_tensor(got, wanted.shape)
+        got = expect_tensor(got)
+        shapes = tuple(wanted.shape), tuple(got.shape)
+        expect(got.shape == wanted.shape, "Its result must have shape {}; this one has {}.".format(*shapes), hint)
         expect(not exact or near(got.double(), wanted.double(), 1e-4), "It must be what the statement says.", hint)
     elif exact:
         expect_number(got, wanted, "It must be what the statement says.", hint, tolerance=1e-4)

@@ -1,0 +1,97 @@
+"""Wrong answers that only rare inputs give away, and what each is told: ``RARE[task][what it says][name]``."""
+
+import torch
+import torch.nn.functional as F
+
+from mmlearn.objectives.speech import distractor_contrast, mask_spans, sample_distractors
+
+
+def _spans(real, *, generator, probability=0.065, length=10, often=None, most=True, again=False, places=None):
+    n = real.sum(1)
+    u = torch.rand(len(real), generator=generator)
+    count = often(probability, n, u) if often else (probability * n + u).floor()
+    count = torch.minimum(count.clamp(min=1), (n - 1).clamp(min=0) // length)
+    masked = torch.zeros_like(real)
+    for i, (frames, spans) in enumerate(zip(n.tolist(), count.int().tolist())):
+        fit = places(frames, length) if places else frames - length + 1
+        if spans and fit > 0:
+            starts = torch.randint(fit, (spans,), generator=generator) if again else torch.randperm(fit, generator=generator)[:spans]
+            for start in starts.tolist():
+                masked[i, start : start + length] = True
+    return masked & real
+
+
+def _distractors(masked, count, *, generator, same=None, again=True, alone=False):
+    b, s = masked.shape
+    out = torch.zeros(b, s, count, dtype=torch.long)
+    for i, row in enumerate(masked):
+        hidden = row.nonzero()[:, 0]
+        for j, t in enumerate(hidden.tolist()):
+            others = hidden[hidden != t]
+            if alone and not len(others):
+                raise ValueError("none")
+            if len(others):
+                picked = torch.randint(len(others), (count,), generator=generator) if again else torch.randperm(len(others), generator=generator).repeat(count)[:count]
+                out[i, t] = others[picked]
+    return out
+
+
+def _shared(masked, count, *, generator):
+    """All frames of a clip draw the same steps from their own place."""
+    b, s = masked.shape
+    out = torch.zeros(b, s, count, dtype=torch.long)
+    for i, row in enumerate(masked):
+        hidden = row.nonzero()[:, 0]
+        if len(hidden) > 1:
+            step = 1 + torch.randint(len(hidden) - 1, (count,), generator=generator)
+            for j, t in enumerate(hidden.tolist()):
+                out[i, t] = hidden[(j + step) % len(hidden)]
+    return out
+
+
+def _contrast(context, target, codes, distractor, masked, temperature=0.1, *, same=None, soft=None):
+    c, q = F.normalize(context, dim=-1), F.normalize(target, dim=-1)
+    row = torch.arange(len(q))[:, None, None]
+    logits = torch.cat([(c * q).sum(-1, keepdim=True), (c[:, :, None] * q[row, distractor]).sum(-1)], -1) / temperature
+    is_target = (same or (lambda a, b: (a == b).all(-1)))(codes[row, distractor], codes[:, :, None])
+    logits[..., 1:] = logits[..., 1:].masked_fill(is_target, -torch.inf)
+    if soft:
+        each = soft(logits)
+    else:
+        each = logits.logsumexp(-1) - logits[..., 0]
+    return (each * masked).sum() / masked.sum().clamp(min=1)
+
+
+def _by_exp(logits):
+    p = logits.exp()
+    return (p.sum(-1) / p[..., 0]).log()
+
+
+RARE = {
+    "mask_spans": {
+        "?": {
+            "rounded": lambda real, **named: _spans(real, **named, often=lambda p, n, u: (p * n).round()),
+            "one number for all": lambda real, **named: _spans(real, **named, often=lambda p, n, u: (p * n + u[:1]).floor()),
+            "starts twice": lambda real, **named: _spans(real, **named, again=True),
+            "no last place": lambda real, **named: _spans(real, **named, places=lambda n, k: n - k + (n > 40)),
+            "of the longest": lambda real, **named: _spans(real, **named, often=lambda p, n, u: (p * n.max() + u).floor()),
+            "one up": lambda real, **named: _spans(real, **named, often=lambda p, n, u: (p * n).floor() + (u < 0.5)),
+        },
+    },
+    "sample_distractors": {
+        "?": {
+            "fails where one is hidden": lambda masked, count, **named: _distractors(masked, count, **named, alone=True),
+            "each once": lambda masked, count, **named: _distractors(masked, count, **named, again=False),
+            "the same steps": _shared,
+        },
+    },
+    "distractor_contrast": {
+        "?": {
+            "exp": lambda *given, **named: _contrast(*given, **named, soft=_by_exp),
+            "two books": lambda *given, **named: _contrast(*given, **named, same=lambda a, b: (a[..., 0] == b[..., 0]) & (a[..., -1] == b[..., -1])),
+            "by sum of codes": lambda *given, **named: _contrast(*given, **named, same=lambda a, b: a.sum(-1) == b.sum(-1)),
+            "-1e4": lambda *given, **named: _contrast(*given, **named, soft=lambda x: x.clamp(min=-50).logsumexp(-1) - x[..., 0]),
+            "another default": lambda *given, **named: _contrast(*given, **{"temperature": 0.1, **named}),
+        },
+    },
+}
