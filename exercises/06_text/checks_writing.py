@@ -152,8 +152,8 @@ def check_choose_positions(function: Callable) -> None:
 def _check_words(choose: Callable, share: float) -> None:
     """Words of one token and of four, whose positions are anywhere; in each row others."""
     b, t = 400, 50
-    long = torch.cat([torch.arange(-4, 3), 100 * torch.arange(1, 4)])[torch.randperm(10)]  # any whole numbers
-    names = torch.cat([long, 100 * torch.arange(4, 7), 2**26 + torch.arange(7)])
+    long = 100 * torch.arange(-4, 6)[torch.randperm(10)]  # any whole numbers
+    names = torch.cat([long, torch.arange(1, 4), 2**26 + torch.arange(7)])
     number = names[torch.cat([torch.arange(10).repeat_interleave(4), torch.arange(10, 20)])]
     words = torch.stack([number[torch.randperm(t)] for _ in range(b)])
     same, possible = words[:, None] == number.unique()[:, None], torch.ones(b, t, dtype=torch.bool)  # (b, 20 words, t)

@@ -6,22 +6,19 @@ import torch.nn.functional as F
 from mmlearn.objectives.speech import distractor_contrast, mask_spans, sample_distractors
 
 
-def _spans(real, *, generator, probability=0.065, length=10, often=None, most=True, again=False, places=None):
+def _spans(real, *, generator, probability=0.065, length=10, often):
     n = real.sum(1)
     u = torch.rand(len(real), generator=generator)
-    count = often(probability, n, u) if often else (probability * n + u).floor()
-    count = torch.minimum(count.clamp(min=1), (n - 1).clamp(min=0) // length)
+    count = torch.minimum(often(probability, n, u).clamp(min=1), (n - 1).clamp(min=0) // length)
     masked = torch.zeros_like(real)
     for i, (frames, spans) in enumerate(zip(n.tolist(), count.int().tolist())):
-        fit = places(frames, length) if places else frames - length + 1
-        if spans and fit > 0:
-            starts = torch.randint(fit, (spans,), generator=generator) if again else torch.randperm(fit, generator=generator)[:spans]
-            for start in starts.tolist():
+        if spans:
+            for start in torch.randperm(frames - length + 1, generator=generator)[:spans].tolist():
                 masked[i, start : start + length] = True
     return masked & real
 
 
-def _distractors(masked, count, *, generator, same=None, again=True, alone=False):
+def _distractors(masked, count, *, generator, again=True, alone=False):
     b, s = masked.shape
     out = torch.zeros(b, s, count, dtype=torch.long)
     for i, row in enumerate(masked):
@@ -70,10 +67,9 @@ def _by_exp(logits):
 RARE = {
     "mask_spans": {
         "?": {
-            "rounded": lambda real, **named: _spans(real, **named, often=lambda p, n, u: (p * n).round()),
-            "one number for all": lambda real, **named: _spans(real, **named, often=lambda p, n, u: (p * n + u[:1]).floor()),
-            "starts twice": lambda real, **named: _spans(real, **named, again=True),
-            "no last place": lambda real, **named: _spans(real, **named, places=lambda n, k: n - k + (n > 40)),
+            "one number for all": lambda real, **named: _spans(
+                real, **named, often=lambda p, n, u: (p * n + u[:1]).floor()
+            ),
             "of the longest": lambda real, **named: _spans(real, **named, often=lambda p, n, u: (p * n.max() + u).floor()),
             "one up": lambda real, **named: _spans(real, **named, often=lambda p, n, u: (p * n).floor() + (u < 0.5)),
         },
@@ -90,8 +86,6 @@ RARE = {
             "exp": lambda *given, **named: _contrast(*given, **named, soft=_by_exp),
             "two books": lambda *given, **named: _contrast(*given, **named, same=lambda a, b: (a[..., 0] == b[..., 0]) & (a[..., -1] == b[..., -1])),
             "by sum of codes": lambda *given, **named: _contrast(*given, **named, same=lambda a, b: a.sum(-1) == b.sum(-1)),
-            "-1e4": lambda *given, **named: _contrast(*given, **named, soft=lambda x: x.clamp(min=-50).logsumexp(-1) - x[..., 0]),
-            "another default": lambda *given, **named: _contrast(*given, **{"temperature": 0.1, **named}),
         },
     },
 }

@@ -83,14 +83,11 @@ RARE = {
         "?": {
             "what nothing chose stays": lambda *given: _entries(*given, use=lambda new, old, n: torch.where(n > 0, new, old)),
             "the sum stays": lambda c, t, nc, nt, d: (_entries(c, t, nc, nt, d)[0], *_entries(c, t, nc, nt, d, use=lambda new, old, n: torch.where(n > 0, new, old))[1:]),
-            "a small number more": lambda *given: (lambda n, m, e: (n, m, m / (n[:, None] + 1e-5)))(*_entries(*given)),
             "at least 1e-2": lambda *given: (lambda n, m, e: (n, m, m / n[:, None].clamp(min=0.01)))(*_entries(*given)),
-            "whole vectors": lambda *given: (lambda n, m, e: (n.round() if 0 else n, m, e))(*_entries(*given)),
         },
     },
     "dead_entries": {
         "?": {
-            "six": lambda count, least: count < least * count.sum() / 6,
             "not more": lambda count, least: count <= least * count.mean() if least else count < 0,
             "of those that live": lambda count, least: count < least * count[count > 0].mean(),
             "at most one": lambda count, least: count < min(least, 1.0) * count.mean(),
@@ -101,7 +98,7 @@ RARE = {
         "?": {
             "100 and on": lambda moved, sentinels, end: _back(moved, range(100, 103), end),
             "103 ends": lambda moved, sentinels, end: _back(moved, sentinels, 103),
-            "from 100 up": lambda moved, sentinels, end: _back(moved, range(100, 10**9), end),
+            "from the first sentinel up": lambda moved, sentinels, end: _back(moved, range(sentinels.start, 3000), end),
             "as they come": _in_order,
             "by number": _by_number,
             "end behind": lambda moved, sentinels, end: _back(moved, sentinels, sentinels.stop),

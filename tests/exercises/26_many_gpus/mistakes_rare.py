@@ -1,5 +1,7 @@
 """Wrong answers that only rare inputs give away, and what each is told: ``RARE[task][what it says][name]``."""
 
+import torch
+
 from mmlearn.data.batches import rank_batches
 from mmlearn.training.optimizers import scaled_rate
 
@@ -11,7 +13,6 @@ def _padded(order, rank, world, batch_size):
 
 
 def _rows(order, rank, world, batch_size):
-    import torch
     own = batch_size // world
     parts = [order[i + rank * own : i + (rank + 1) * own] for i in range(0, len(order) - batch_size + 1, batch_size)]
     return torch.stack(parts)
@@ -22,17 +23,18 @@ RARE = {
         "?": {
             "root by default": lambda step, rate, batch, base, warmup, rule="root": scaled_rate(step, rate, batch, base, warmup, rule),
             "no default": lambda step, rate, batch, base, warmup, rule: scaled_rate(step, rate, batch, base, warmup, rule),
-            "whole factors": lambda step, rate, batch, base, warmup, rule="linear": scaled_rate(step, rate, batch // base * base or batch, base, warmup, rule),
-            "no smaller rate by the root": lambda step, rate, batch, base, warmup, rule="linear": scaled_rate(step, rate, max(batch, base) if rule == "root" else batch, base, warmup, rule),
-            "linear else": lambda step, rate, batch, base, warmup, rule="linear": scaled_rate(step, rate, batch, base, warmup, "linear" if rule == "linear" else "root"),
+            "whole factors": lambda step, rate, batch, base, warmup, rule="linear": scaled_rate(
+                step, rate, batch // base * base if batch > base else batch, base, warmup, rule
+            ),
+            "no smaller rate by the root": lambda step, rate, batch, base, warmup, rule="linear": scaled_rate(
+                step, rate, max(batch, base) if rule == "root" else batch, base, warmup, rule
+            ),
         },
     },
     "rank_batches": {
         "?": {
             "padded": _padded,
             "rows": _rows,
-            "in order": lambda order, rank, world, batch_size: rank_batches(order, rank, world, batch_size).squeeze(),
-            "two ranks": lambda order, rank, world, batch_size: rank_batches(order, rank % 4, min(world, 4), batch_size),
         },
     },
 }
