@@ -349,7 +349,9 @@ def check_keep_modalities(function: Callable) -> None:
     with case("Where one modality is there, with a chance of 0"):
         alone = torch.eye(m).bool()
         lost = "It must stay, because it is the last; here it does not."
-        expect(torch.equal(function(alone, 0 * evenly(m, m), p), alone), lost, "what is not there counts as -1, not as 0.")
+        expect(
+            torch.equal(function(alone, 0 * evenly(m, m), p), alone), lost, "what is not there counts as -1, not as 0."
+        )
     with case("With one row, whose last modality is not there"):
         one = function(torch.tensor([[True, True, False]]), torch.tensor([[p / 3, p / 2, 1.0]]), p)
         count = "F.one_hot(…, mask.shape[1]): left out, it takes the number from what is in the batch."

@@ -54,7 +54,9 @@ def check_collapse(function: Callable) -> None:
         expect_text([a, b, 0, 0, a, 0], [b, 0, 0], "0 is a token then.", "use the argument.", a)
         expect_text([0, b, a], [0, b], "0 is a token then, at the beginning too.", "nothing must stand before it.", a)
     with case("With blank 30"):
-        expect_text([30, a, a, 30, a], [a, a], "Other tokens are those that are not the blank, not those above it.", "!=", 30)
+        expect_text(
+            [30, a, a, 30, a], [a, a], "Other tokens are those that are not the blank, not those above it.", "!=", 30
+        )
     expect_text([0, a, a], [a], "A text of one token must have its axis.", "no squeeze().")
     expect_text([], [], "A path without frames must read nothing.", "path[0] is not there.")
     large = 2**24

@@ -56,11 +56,11 @@ def _variations(parameters: Any, call: Call, scores: tuple[str, ...]) -> Iterato
     axes = {name: _axes(one.annotation) for name, one in parameters.items()}
     if any(one[:1] == ["b"] for one in axes.values()):
         hint = (
-            "squeeze() takes away every axis of length 1, the batch's too: name the axis, as squeeze(-1). What is counted "
-            "in the batch, as F.one_hot counts its classes, is less here."
+            "squeeze() takes away every axis of length 1, the batch's too: name the axis, as squeeze(-1). What is "
+            "counted in the batch, as F.one_hot counts its classes, is less here."
         )
         for row in range(ROWS):
-            alone = _changed(parameters, call, lambda name, it: _one_row(it, row, axes[name]))
+            alone = _changed(parameters, call, lambda name, it, row=row: _one_row(it, row, axes[name]))
             yield Variation("For a batch of one", hint, alone, row)
     if left := _without_defaults(parameters, call):
         said = ", ".join(f"{name} = {value!r}" for name, value in left[1].items())
@@ -69,7 +69,7 @@ def _variations(parameters: Any, call: Call, scores: tuple[str, ...]) -> Iterato
     for words, change in (("a thousand times as large", _larger), ("all of which are negative", _negative)):
         if chosen:
             hint = "of any size: subtract the largest before exp, and begin a maximum with -math.inf, not with 0."
-            changed = _changed(parameters, call, lambda name, it: change(it) if name in chosen else it)
+            changed = _changed(parameters, call, lambda name, it, do=change: do(it) if name in chosen else it)
             yield Variation(f"With {', '.join(chosen)} {words}", hint, changed)
 
 

@@ -34,26 +34,37 @@ def _right(label, share):
 
 RARE = {
     "pair_similarity": {
-        "?": {
-            "squeezed": lambda t, p: (1 + (F.normalize(t, dim=1) * F.normalize(p, dim=1)).sum(1).squeeze()) / 2,
-        },
+        "For a batch of one: Its result must have shape": {
+            "squeezed": lambda t, p: (1 + (F.normalize(t, dim=1) * F.normalize(p, dim=1)).sum(1).squeeze()) / 2
+        }
     },
     "keep_modalities": {
-        "?": {
-            "squeezed": lambda mask, chance, p: keep_modalities(mask, chance, p).squeeze(),
-            "as many as the last that stays": lambda mask, chance, p: mask
-            & ((chance >= p) | F.one_hot(chance.masked_fill(~mask, -1).argmax(1)).bool()),
-            "0 where it is not there": lambda mask, chance, p: mask
-            & ((chance >= p) | F.one_hot((chance * mask).argmax(1), mask.shape[1]).bool()),
-            "above p": lambda mask, chance, p: keep_modalities(mask, chance.where(chance != p, chance - 1e-3), p)
-            if 0 < p < 1 else keep_modalities(mask, chance, p),
+        "one row, whose last modality is not there: Its result must have shape": {
+            "squeezed": lambda mask, chance, p: keep_modalities(mask, chance, p).squeeze()
+        },
+        "With one row, whose last modality is not there: It stops in line": {
+            "as many as the last that stays": lambda mask, chance, p: (
+                mask & ((chance >= p) | F.one_hot(chance.masked_fill(~mask, -1).argmax(1)).bool())
+            )
+        },
+        "It must stay, because it is the last; here it does not": {
+            "0 where it is not there": lambda mask, chance, p: (
+                mask & ((chance >= p) | F.one_hot((chance * mask).argmax(1), mask.shape[1]).bool())
+            )
+        },
+        "is just p: It must stay: it is dropped where its chance is below p": {
+            "above p": lambda mask, chance, p: (
+                keep_modalities(mask, chance.where(chance != p, chance - 1e-3), p)
+                if 0 < p < 1
+                else keep_modalities(mask, chance, p)
+            )
         },
     },
     "most_right_by_votes": {
-        "?": {
+        "of labels: Votes of all sizes must be tried: all can be right.": {
             "three sizes": _votes(torch.arange(-1.0, 2.0)),
             "four sizes": _votes(torch.arange(4.0)),
-            "one row after the other": _hill,
         },
+        "must be ordered all at once: It must be the best": {"one row after the other": _hill},
     },
 }

@@ -1,8 +1,5 @@
 """Wrong answers that only rare inputs give away, and what each is told: ``RARE[task][what it says][name]``."""
 
-import math
-from collections import Counter
-
 from mmlearn.evaluation.captions import cider_d
 from mmlearn.objectives.rewards import self_critical
 
@@ -26,17 +23,19 @@ def _by(change):
 
 RARE = {
     "cider_d": {
-        "?": {
+        "With words of several letters: The score must be the same.": {
             "letters": _by(_letters),
             "first letters": _by(lambda text: " ".join(word[0] for word in text.split())),
-            "blanks": _by(_blanks),
             "no capitals": _by(lambda text: text.lower()),
         },
+        "With words between tabs and line ends: The score must be the same.": {"blanks": _by(_blanks)},
     },
     "self_critical": {
-        "?": {
-            "times the mask": lambda logs, real, r, g: -((r - g).detach() * (logs * real).sum(1)).mean(),
-            "cut off at -100": lambda logs, real, r, g: self_critical(logs.clamp(min=-100), real, r, g),
+        "Where what stands behind the end has probability": {
+            "times the mask": lambda logs, real, r, g: -((r - g).detach() * (logs * real).sum(1)).mean()
+        },
+        "With log-probabilities of minus thousands: They must count.": {
+            "cut off at -100": lambda logs, real, r, g: self_critical(logs.clamp(min=-100), real, r, g)
         },
     },
 }

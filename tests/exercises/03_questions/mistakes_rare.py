@@ -30,21 +30,12 @@ def _hop_clamped(u, m, c, mask):
 
 
 def _by_size(logits, members):
-    order = sorted(range(len(members)), key=lambda i: int(members[i].sum()))
-    edges = [(i, j) for j in order for i in order if members[j][members[i]].all() and int(members[i].sum()) < int(members[j].sum())]
+    """Smaller vertices first, whatever the order of members."""
+    size = members.sum(1)
+    order = sorted(range(len(members)), key=lambda i: int(size[i]))
+    edges = [(i, j) for j in order for i in order if members[j][members[i]].all() and size[i] < size[j]]
     table = torch.zeros(len(logits), len(members), len(members))
     i, j = torch.tensor(edges).view(-1, 2).T
-    table[:, i, j] = logits.sigmoid()
-    return table
-
-
-def _by_sum(logits, members):
-    """Larger by how many they have."""
-    fewer = members.sum(1)[:, None] < members.sum(1)
-    holds = (members[:, None] <= members).all(-1)
-    edge = (fewer & holds)
-    i, j = edge.tril().nonzero().T if edge.tril().any() else edge.T.nonzero().flip(1).T
-    table = torch.zeros(len(logits), len(members), len(members))
     table[:, i, j] = logits.sigmoid()
     return table
 
@@ -60,27 +51,30 @@ def _above(logits, members):
 
 RARE = {
     "prior_guesses": {
-        "?": {
-            "squeezed": lambda kind, train_kind, answer: prior_guesses(kind, train_kind, answer).squeeze(),
+        "For one question, after one of training: Its result must have shape": {
+            "squeezed": lambda kind, train_kind, answer: prior_guesses(kind, train_kind, answer).squeeze()
+        },
+        "with TypeError: unsupported operand type": {
             "kinds as texts": lambda kind, train_kind, answer: prior_guesses(
-                [one + "" for one in kind], [one + "" for one in train_kind], answer),
-            "bytes": lambda kind, train_kind, answer: prior_guesses(kind, train_kind, answer % 256),
+                [one + "" for one in kind], [one + "" for one in train_kind], answer
+            )
+        },
+        "For one question, after one of training: Its answer must be": {
+            "bytes": lambda kind, train_kind, answer: prior_guesses(kind, train_kind, answer % 256)
         },
     },
     "memory_hop": {
-        "?": {
-            "-10000": _hop,
-            "exp": _hop_by_exp,
-            "from zero": _hop_from_zero,
-            "clamped": _hop_clamped,
-            "squeezed": lambda u, m, c, mask: tuple(x.squeeze() for x in _hop(u, m, c, mask, least=-torch.inf)),
+        "What is not there must have no weight": {"-10000": _hop, "clamped": _hop_clamped},
+        "Its result must be finite; this one holds NaN or infinity": {"exp": _hop_by_exp, "from zero": _hop_from_zero},
+        "For a batch of one: Its result must have shape": {
+            "squeezed": lambda u, m, c, mask: tuple(x.squeeze() for x in _hop(u, m, c, mask, least=-torch.inf))
         },
     },
     "graph_efficacies": {
-        "?": {
+        "with vertices in another order: It must follow the rows of members": {
             "by size": _by_size,
             "above": _above,
             "positive": lambda logits, members: _by_size(logits.clamp(min=0), members),
-        },
+        }
     },
 }

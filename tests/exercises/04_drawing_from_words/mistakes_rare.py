@@ -18,15 +18,7 @@ def _others(caption_id):
     return rows.squeeze(), differs.squeeze()
 
 
-def _sorted(caption_id):
-    """The next row of a batch whose captions stand in order."""
-    b = len(caption_id)
-    rows, differs = other_captions(caption_id)
-    change = (caption_id != caption_id.roll(-1)).any()
-    return rows, differs | (change & ~differs)
-
-
-def _few(caption_id, most=4):
+def _few(caption_id, most=5):
     b = len(caption_id)
     rows = (torch.arange(b)[:, None] + torch.arange(min(b, most))) % b
     differs = caption_id[rows] != caption_id[:, None]
@@ -35,17 +27,17 @@ def _few(caption_id, most=4):
 
 RARE = {
     "interpolate_texts": {
-        "?": {
-            "no default": lambda text, other, beta: beta * text + (1 - beta) * other,
+        "Called without beta: It stops with TypeError: <lambda>() missing": {
+            "no default": lambda text, other, beta: beta * text + (1 - beta) * other
+        },
+        "Called without beta: It must be what the statement says": {
             "another default": lambda text, other, beta=0.25: beta * text + (1 - beta) * other,
             "1 by default": lambda text, other, beta=1.0: beta * text + (1 - beta) * other,
         },
     },
     "other_captions": {
-        "?": {
-            "marked": _marked,
-            "squeezed": _others,
-            "three steps": _few,
-        },
+        "It must be the next row whose caption is another": {"marked": _marked},
+        "For a batch of one: Its result must have shape": {"squeezed": _others},
+        "Where many rows in turn have one caption": {"five rows on": _few},
     },
 }

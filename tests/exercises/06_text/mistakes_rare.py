@@ -27,7 +27,9 @@ def _moved(text, ends, *, generator):
 
 def _up(length, *, generator, share=0.15, mean_length=3.0):
     hidden = max(1, int(length * share + 0.5))
-    return draw_spans(length, generator=generator, share=min(1.0, hidden / max(length, 1)) if share else 0.0, mean_length=mean_length)
+    return draw_spans(
+        length, generator=generator, share=min(1.0, hidden / max(length, 1)) if share else 0.0, mean_length=mean_length
+    )
 
 
 def _at_least_two(length, *, generator, share=0.15, mean_length=3.0):
@@ -43,26 +45,26 @@ def _of_words(change):
 
 RARE = {
     "permute_sentences": {
-        "?": {
+        "of one token: Each order of them must come, and nothing else": {
             "sentences of one token": _long_sentences,
             "no first sentence of one token": _without_first,
-            "one sentence turned": _moved,
         },
+        "With one sentence: It must stay as it is": {"one sentence turned": _moved},
     },
     "draw_spans": {
-        "?": {
-            "a half goes up": _up,
-            "at least one token": _at_least_two,
-        },
+        "must be hidden; here": {"a half goes up": _up},
+        "Its result must have shape": {"at least one token": _at_least_two},
     },
     "choose_positions": {
-        "?": {
+        "With words: All of a word must be chosen, or nothing of it": {
             "words below 0 are none": _of_words(
                 lambda words, possible: torch.where(words < 0, 10**6 + torch.arange(words.shape[1]), words)
             ),
             "word 0 is none": _of_words(
                 lambda words, possible: torch.where(words == 0, 10**6 + torch.arange(words.shape[1]), words)
             ),
+        },
+        "just one whole word must be chosen": {
             "words as float32": _of_words(lambda words, possible: words.float()),
             "words up to 100": _of_words(lambda words, possible: words % 100),
         },

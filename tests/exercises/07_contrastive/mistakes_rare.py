@@ -6,7 +6,9 @@ import torch.nn.functional as F
 from mmlearn.objectives.contrastive import ranking_hinge
 
 
-def _hinge(image, text, margin=0.2, hardest=False, positives=None, *, own=None, hide=None, turn=True, unit=False, cut=None):
+def _hinge(
+    image, text, margin=0.2, hardest=False, positives=None, *, own=None, hide=None, turn=True, unit=False, cut=None
+):
     if unit:
         image, text = F.normalize(image, dim=1), F.normalize(text, dim=1)
     s = image @ text.T
@@ -36,22 +38,27 @@ def _off_diagonal(image, text, margin=0.2, hardest=False, positives=None):
     s = image @ text.T
     b = len(s)
     fits = torch.eye(b).bool() | (False if positives is None else positives)
-    costs = [(margin + one - s.diagonal()[:, None]).clamp(min=0).masked_fill(fit, 0) for one, fit in ((s, fits), (s.T, fits.T))]
+    costs = [
+        (margin + one - s.diagonal()[:, None]).clamp(min=0).masked_fill(fit, 0)
+        for one, fit in ((s, fits), (s.T, fits.T))
+    ]
     costs = [one[~torch.eye(b).bool()].view(b, b - 1) for one in costs]
     return sum(one.amax(1) if hardest else one.sum(1) for one in costs).mean()
 
 
 RARE = {
     "ranking_hinge": {
-        "?": {
+        "With positives: A text that fits must not count as a rival": {
             "positives not turned": lambda *given, **named: _hinge(*given, **named, turn=False),
-            "unit length": lambda *given, **named: _hinge(*given, **named, unit=True),
             "costs of at most 2": lambda *given, **named: _hinge(*given, **named, cut=2.0),
             "-1 where it fits": _hidden_scores,
-            "b - 1 rivals": _off_diagonal,
             "the diagonal alone": lambda image, text, margin=0.2, hardest=False, positives=None: ranking_hinge(
                 image, text, margin, hardest, None if positives is None else positives & positives.T
             ),
         },
-    },
+        "must be right as well as its value; that of image_embedding is not": {
+            "unit length": lambda *given, **named: _hinge(*given, **named, unit=True)
+        },
+        "with IndexError: amax():": {"b - 1 rivals": _off_diagonal},
+    }
 }

@@ -1,12 +1,24 @@
 """Wrong answers that only rare inputs give away, and what each is told: ``RARE[task][what it says][name]``."""
 
 import torch
-import torch.nn.functional as F
 
-from mmlearn.objectives.masked import IGNORED, choose_positions, mask_tokens, masked_cross_entropy
+from mmlearn.objectives.masked import IGNORED, choose_positions, masked_cross_entropy
 
 
-def _masked(tokens, mask, *, vocab_size, mask_token, special, generator, probability=0.15, words=None, draw=None, ordinary=None, each=None):
+def _masked(
+    tokens,
+    mask,
+    *,
+    vocab_size,
+    mask_token,
+    special,
+    generator,
+    probability=0.15,
+    words=None,
+    draw=None,
+    ordinary=None,
+    each=None,
+):
     reserved = torch.tensor(sorted({*special, mask_token}))
     possible = mask & ~torch.isin(tokens, reserved)
     hidden = (draw or choose_positions)(possible, probability, generator, words)
@@ -86,21 +98,27 @@ def _with(**changed):
 
 RARE = {
     "mask_tokens": {
-        "?": {
-            "just so many": _with(draw=_just_so_many),
+        "must have its own chance; here each text loses just its share": {"just so many": _with(draw=_just_so_many)},
+        "hides nothing, the one that is hidden anyway must be any of four.": {
             "none of a short text": _with(draw=_any_in_batch),
             "the first where none is drawn": _with(draw=_one_more),
+        },
+        "of one word must be hidden together: a piece left over tells the rest": {
             "neighbours are a word": _with(draw=_neighbours),
             "no words below 0": _with(draw=_none_below_zero),
-            "the lowest of all": _with(draw=_special_words),
-            "one way a text": _with(each=_row_kind),
-            "one way a batch": _with(each=lambda kind, hidden: kind[:1].expand_as(kind)),
+        },
+        "a word of each text must be hidden": {"the lowest of all": _with(draw=_special_words)},
+        "All hidden positions of a text are shown in the same way": {"one way a text": _with(each=_row_kind)},
+        "All hidden texts at a position are shown in the same way": {
+            "one way a batch": _with(each=lambda kind, hidden: kind[:1].expand_as(kind))
         },
     },
     "masked_cross_entropy": {
-        "?": {
-            "a view": lambda z, y: masked_cross_entropy(z.view(-1, z.shape[-1]), y.reshape(-1)),
-            "below 0": lambda z, y: masked_cross_entropy(z, torch.where(y < 1, IGNORED, y)),
+        "spans across two contiguous subspaces). Use .reshape(...) instead": {
+            "a view": lambda z, y: masked_cross_entropy(z.view(-1, z.shape[-1]), y.reshape(-1))
+        },
+        "softmax at the label, in which every hidden position counts the same": {
+            "below 0": lambda z, y: masked_cross_entropy(z, torch.where(y < 1, IGNORED, y))
         },
     },
 }

@@ -19,10 +19,12 @@ def _box(maps, grid, threshold=0.5, *, least=0.0, steps=None):
 
 RARE = {
     "box_of_map": {
-        "?": {
+        "often: What hangs together must count to its end, however far that is": {
             "as many steps as both sides": lambda *given: _box(*given, steps=lambda r, c: r + c),
             "ten steps": lambda *given: _box(*given, steps=lambda r, c: 10),
-            "more than zero": lambda maps, grid, threshold=0.5: _box(maps, grid, threshold, least=1e-30),
         },
-    },
+        "with RuntimeError: min():": {
+            "more than zero": lambda maps, grid, threshold=0.5: _box(maps, grid, threshold, least=1e-30)
+        },
+    }
 }

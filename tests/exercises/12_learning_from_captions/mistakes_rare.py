@@ -47,26 +47,44 @@ def _both(u, w, logits, tokens, mask, scale, one=1.0, two=2.0, *, by=F.cross_ent
 
 RARE = {
     "bicaptioning": {
-        "?": {
-            "0 is padding": lambda *given: _two(*given, said=lambda x, t, m: _next(x, t, m, ignored=0)),
-            "exp": lambda *given: _two(*given, said=_by_exp),
+        "It must be both causal losses": {
+            "0 is padding": lambda *given: _two(*given, said=lambda x, t, m: _next(x, t, m, ignored=0))
+        },
+        "as large: Its result must be finite; this one holds NaN or infinity": {
+            "exp": lambda *given: _two(*given, said=_by_exp)
         },
     },
     "caption_language_modelling": {
-        "?": {
-            "no smoothing": lambda x, t, mask=None, label_smoothing=0.0: caption_language_modelling(x, t, mask, label_smoothing),
-            "a mask": lambda x, t, mask, label_smoothing=0.1: caption_language_modelling(x, t, mask, label_smoothing),
-            "0 is padding": lambda x, t, mask=None, label_smoothing=0.1: _next(x, t, torch.ones_like(t).bool() if mask is None else mask, label_smoothing, ignored=0),
-            "0 is padding without a mask": lambda x, t, mask=None, label_smoothing=0.1: caption_language_modelling(x, t, t != 0 if mask is None else mask, label_smoothing),
+        "without mask, label_smoothing: It must be what the statement says": {
+            "no smoothing": lambda x, t, mask=None, label_smoothing=0.0: caption_language_modelling(
+                x, t, mask, label_smoothing
+            )
+        },
+        "mask, label_smoothing: It stops with TypeError: <lambda>() missing": {
+            "a mask": lambda x, t, mask, label_smoothing=0.1: caption_language_modelling(x, t, mask, label_smoothing)
+        },
+        "It must be the mean cross-entropy with the smoothed target": {
+            "0 is padding": lambda x, t, mask=None, label_smoothing=0.1: _next(
+                x, t, torch.ones_like(t).bool() if mask is None else mask, label_smoothing, ignored=0
+            )
+        },
+        "Without a mask: All tokens but the first must count.": {
+            "0 is padding without a mask": lambda x, t, mask=None, label_smoothing=0.1: caption_language_modelling(
+                x, t, t != 0 if mask is None else mask, label_smoothing
+            )
         },
     },
     "contrast_and_caption": {
-        "?": {
-            "exp": lambda *given: _both(*given, by=_softly),
-            "cut off": lambda *given: _both(*given, by=_cut),
-            "exp of words": lambda *given: _both(*given, said=_by_exp),
-            "0 is padding": lambda *given: _both(*given, said=lambda x, t, m: _next(x, t, m, ignored=0)),
-            "other defaults": lambda *given: _both(*given, *([1.0, 1.0][len(given) - 6:] if len(given) < 8 else [])),
+        "Its result must be finite; this one holds NaN or infinity": {"exp": lambda *given: _both(*given, by=_softly)},
+        "It must be both losses": {"cut off": lambda *given: _both(*given, by=_cut)},
+        "as large: Its result must be finite; this one holds NaN or infinity": {
+            "exp of words": lambda *given: _both(*given, said=_by_exp)
+        },
+        "It must be both losses, each with its weight": {
+            "0 is padding": lambda *given: _both(*given, said=lambda x, t, m: _next(x, t, m, ignored=0))
+        },
+        "contrast_weight, caption_weight: It must be what the statement says": {
+            "other defaults": lambda *given: _both(*given, *([1.0, 1.0][len(given) - 6 :] if len(given) < 8 else []))
         },
     },
 }

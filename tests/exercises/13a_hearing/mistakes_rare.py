@@ -23,22 +23,35 @@ def _text(path, blank=0, *, before=0):
 
 RARE = {
     "frame_count": {
-        "?": {
-            "cut off": lambda *given: _frames(*given, divide=_cut),
-            "four": lambda samples, kernels, strides: frame_count(samples, kernels[:4], strides[:4]),
-            "numbers cut off": lambda samples, kernels, strides: frame_count(samples, kernels, strides)
-            if isinstance(samples, torch.Tensor) else _frames(samples, kernels, strides, divide=_cut),
-            "a float": lambda samples, kernels, strides: frame_count(samples, kernels, strides)
-            if isinstance(samples, torch.Tensor) else float(frame_count(samples, kernels, strides)),
+        "A clip that is shorter than a window must have": {"cut off": lambda *given: _frames(*given, divide=_cut)},
+        "Seven convolutions: All of them must be counted": {
+            "four": lambda samples, kernels, strides: frame_count(samples, kernels[:4], strides[:4])
+        },
+        "A number just below the window: It must give": {
+            "numbers cut off": lambda samples, kernels, strides: (
+                frame_count(samples, kernels, strides)
+                if isinstance(samples, torch.Tensor)
+                else _frames(samples, kernels, strides, divide=_cut)
+            )
+        },
+        "It must be a whole number; this is a float": {
+            "a float": lambda samples, kernels, strides: (
+                frame_count(samples, kernels, strides)
+                if isinstance(samples, torch.Tensor)
+                else float(frame_count(samples, kernels, strides))
+            )
         },
     },
     "collapse": {
-        "?": {
-            "0 before": lambda path, blank=0: _text(path, blank, before=0),
-            "squeezed": lambda path, blank=0: collapse(path, blank).squeeze(),
-            "above the blank": lambda path, blank=0: path.unique_consecutive()[path.unique_consecutive() > blank]
-            if blank > 20 else collapse(path, blank),
-            "the first is there": lambda path, blank=0: collapse(path, blank) if path[0] >= 0 else path,
+        "is a token then, at the beginning too": {"0 before": lambda path, blank=0: _text(path, blank, before=0)},
+        "It must return a text, (t,)": {"squeezed": lambda path, blank=0: collapse(path, blank).squeeze()},
+        "Other tokens are those that are not the blank, not those above it": {
+            "above the blank": lambda path, blank=0: (
+                path.unique_consecutive()[path.unique_consecutive() > blank] if blank > 20 else collapse(path, blank)
+            )
+        },
+        "is out of bounds for dimension": {
+            "the first is there": lambda path, blank=0: collapse(path, blank) if path[0] >= 0 else path
         },
     },
 }

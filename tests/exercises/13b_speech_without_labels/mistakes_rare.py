@@ -1,9 +1,9 @@
 """Wrong answers that only rare inputs give away, and what each is told: ``RARE[task][what it says][name]``."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
-
-from mmlearn.objectives.speech import distractor_contrast, mask_spans, sample_distractors
 
 
 def _spans(real, *, generator, probability=0.065, length=10, often):
@@ -19,18 +19,17 @@ def _spans(real, *, generator, probability=0.065, length=10, often):
 
 
 def _distractors(masked, count, *, generator, again=True, alone=False):
-    b, s = masked.shape
-    out = torch.zeros(b, s, count, dtype=torch.long)
+    """Frame by frame."""
+    drawn = torch.zeros(*masked.shape, count, dtype=torch.long)
     for i, row in enumerate(masked):
         hidden = row.nonzero()[:, 0]
-        for j, t in enumerate(hidden.tolist()):
+        for t in hidden.tolist():
             others = hidden[hidden != t]
-            if alone and not len(others):
-                raise ValueError("none")
-            if len(others):
-                picked = torch.randint(len(others), (count,), generator=generator) if again else torch.randperm(len(others), generator=generator).repeat(count)[:count]
-                out[i, t] = others[picked]
-    return out
+            if again and (len(others) or alone):
+                drawn[i, t] = others[torch.randint(len(others), (count,), generator=generator)]
+            elif len(others):
+                drawn[i, t] = others[torch.randperm(len(others), generator=generator).repeat(count)[:count]]
+    return drawn
 
 
 def _shared(masked, count, *, generator):
@@ -66,26 +65,28 @@ def _by_exp(logits):
 
 RARE = {
     "mask_spans": {
-        "?": {
-            "one number for all": lambda real, **named: _spans(
-                real, **named, often=lambda p, n, u: (p * n + u[:1]).floor()
-            ),
-            "of the longest": lambda real, **named: _spans(real, **named, often=lambda p, n, u: (p * n.max() + u).floor()),
-            "one up": lambda real, **named: _spans(real, **named, often=lambda p, n, u: (p * n).floor() + (u < 0.5)),
+        "by chance; here it is": {"one number for all": partial(_spans, often=lambda p, n, u: (p * n + u[:1]).floor())},
+        "in a fifth of the cases; here it is": {
+            "of the longest": partial(_spans, often=lambda p, n, u: (p * n.max() + u).floor()),
+            "one up": partial(_spans, often=lambda p, n, u: (p * n).floor() + (u < 0.5)),
         },
     },
     "sample_distractors": {
-        "?": {
-            "fails where one is hidden": lambda masked, count, **named: _distractors(masked, count, **named, alone=True),
-            "each once": lambda masked, count, **named: _distractors(masked, count, **named, again=False),
-            "the same steps": _shared,
+        "Where one frame of a clip is hidden, or none: It stops in line": {
+            "fails where one is hidden": partial(_distractors, alone=True)
         },
+        "may come twice: of two of four it does in a quarter of the cases.": {
+            "each once": partial(_distractors, again=False)
+        },
+        "draw its own distractors; here all take the same steps from their own": {"the same steps": _shared},
     },
     "distractor_contrast": {
-        "?": {
-            "exp": lambda *given, **named: _contrast(*given, **named, soft=_by_exp),
-            "two books": lambda *given, **named: _contrast(*given, **named, same=lambda a, b: (a[..., 0] == b[..., 0]) & (a[..., -1] == b[..., -1])),
-            "by sum of codes": lambda *given, **named: _contrast(*given, **named, same=lambda a, b: a.sum(-1) == b.sum(-1)),
+        "opposite: Its result must be finite; this one holds NaN or infinity": {
+            "exp": partial(_contrast, soft=_by_exp)
+        },
+        "With three codebooks: All codes must be the target's.": {
+            "two books": partial(_contrast, same=lambda a, b: (a[..., [0, -1]] == b[..., [0, -1]]).all(-1)),
+            "by sum of codes": partial(_contrast, same=lambda a, b: a.sum(-1) == b.sum(-1)),
         },
     },
 }

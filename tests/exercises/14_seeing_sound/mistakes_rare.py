@@ -18,17 +18,21 @@ def _upright(estimate, reference):
 
 RARE = {
     "si_sdr": {
-        "?": {
-            "no negative gain": _upright,
-            "gain of at most 100": lambda e, s: torch.where(e.norm(dim=-1) > 100 * s.norm(dim=-1), 0.0, si_sdr(e, s)),
+        "An estimate that is turned over must have the same score": {"no negative gain": _upright},
+        "An estimate a thousand times as loud must have the same score": {
+            "gain of at most 100": lambda e, s: torch.where(e.norm(dim=-1) > 100 * s.norm(dim=-1), 0.0, si_sdr(e, s))
         },
     },
     "frames_near": {
-        "?": {
-            "squeezed": lambda *given: _near(*given).squeeze(),
-            "whole seconds": lambda time, frames, fps, tolerance=1: _near(time, frames, int(fps), tolerance),
-            "at most 2": lambda time, frames, fps, tolerance=1: _near(time, frames, fps, min(tolerance, 2)),
-            "bytes": lambda time, frames, fps, tolerance=1: _near(time, frames, fps, tolerance, own=lambda t, fps: (t * fps).floor() % 256),
+        "frames a second: Its result must have shape": {"squeezed": lambda *given: _near(*given).squeeze()},
+        "": {"whole seconds": lambda time, frames, fps, tolerance=1: _near(time, frames, int(fps), tolerance)},
+        "and five to each side must be near": {
+            "at most 2": lambda time, frames, fps, tolerance=1: _near(time, frames, fps, min(tolerance, 2))
+        },
+        "Of a long video: Each frame must have its number": {
+            "bytes": lambda time, frames, fps, tolerance=1: _near(
+                time, frames, fps, tolerance, own=lambda t, fps: (t * fps).floor() % 256
+            )
         },
     },
 }

@@ -25,9 +25,11 @@ def _drop(x, mask, rate, generator, *, up, order=torch.argsort):
 
 RARE = {
     "drop_tokens": {
-        "?": {
-            "rows rounded as floats": partial(_drop, up=math.ceil),
-            "the first real ones": partial(_drop, up=lambda y: math.ceil(y - 1e-9), order=lambda noise: torch.arange(len(noise))),
+        "With ten real tokens of thirteen, at rate": {"rows rounded as floats": partial(_drop, up=math.ceil)},
+        "With padding, by chance: Every real token must be kept equally often": {
+            "the first real ones": partial(
+                _drop, up=lambda y: math.ceil(y - 1e-9), order=lambda noise: torch.arange(len(noise))
+            )
         },
-    },
+    }
 }

@@ -3,7 +3,6 @@
 import torch
 
 
-
 def _gaps(order, text, hidden, mask_token, end_token, *, mask=None, end=None):
     mask, end = mask_token if mask is None else mask, end_token if end is None else end
     before = torch.cat([torch.tensor([False]), hidden[:-1]])
@@ -24,26 +23,34 @@ def _rates(sizes, t, limit, root=lambda x, t: x ** (1 / t)):
 
 RARE = {
     "quantise": {
-        "?": {
+        "bins: It must be the nearest bin": {
             "bytes": lambda x, bins: (x * (bins - 1)).round().to(torch.uint8),
             "signed bytes": lambda x, bins: (x * (bins - 1)).round().to(torch.int8),
             "half": lambda x, bins: (x.half() * (bins - 1)).round().long(),
-            "two decimals": lambda x, bins: ((x * 100).round() / 100 * (bins - 1)).round().long(),
             "at least 2": lambda x, bins: (x * max(bins - 1, 10)).round().long(),
+        },
+        "It must be the nearest": {
+            "two decimals": lambda x, bins: ((x * 100).round() / 100 * (bins - 1)).round().long()
         },
     },
     "mixing_rates": {
-        "?": {
-            "squeezed": lambda s, t, limit: _rates(s, t, limit).squeeze(),
-            "root of whole": lambda s, t, limit: _rates(s, max(t, 1.0), limit),
-            "limit without the largest": lambda s, t, limit: _rates(torch.where(s == s.max(), s.clamp(max=limit), s), t, 10**12),
+        "With one task: Its result must have shape": {"squeezed": lambda s, t, limit: _rates(s, t, limit).squeeze()},
+        "At a temperature of a half: It must be the square of sizes": {
+            "root of whole": lambda s, t, limit: _rates(s, max(t, 1.0), limit)
+        },
+        "several tasks are above the limit: The limit must cut each of them": {
+            "limit without the largest": lambda s, t, limit: _rates(
+                torch.where(s == s.max(), s.clamp(max=limit), s), t, 10**12
+            )
         },
     },
     "infilling_task": {
-        "?": {
-            "mask is 3": lambda *given: _gaps(*given, mask=3),
-            "end is 2": lambda *given: _gaps(*given, end=2),
-            "repeats merged": _unique,
+        "With spans inside: Each span must become one mask, however long": {
+            "mask is 3": lambda *given: _gaps(*given, mask=3)
         },
+        "With spans inside: What is read must end with the end token": {
+            "end is 2": lambda *given: _gaps(*given, end=2)
+        },
+        "With spans inside: Its result must have shape": {"repeats merged": _unique},
     },
 }

@@ -16,10 +16,12 @@ def _from_zero(every):
 
 RARE = {
     "query_text_similarity": {
-        "?": {
-            "from zero": lambda q, t: _best(q, t, last=_from_zero),
-            "not below 0": lambda q, t: _best(q, t, last=lambda s: s.amax(-1).clamp(min=0)),
-            "squeezed": lambda q, t: _best(q, t, last=lambda s: s.amax(-1)).squeeze(),
+        "It must be the highest": {"from zero": lambda q, t: _best(q, t, last=_from_zero)},
+        "It must be the highest of them, which is below": {
+            "not below 0": lambda q, t: _best(q, t, last=lambda s: s.amax(-1).clamp(min=0))
         },
-    },
+        "For a batch of one: Its result must have shape": {
+            "squeezed": lambda q, t: _best(q, t, last=lambda s: s.amax(-1)).squeeze()
+        },
+    }
 }

@@ -20,21 +20,29 @@ def _rows(order, rank, world, batch_size):
 
 RARE = {
     "scaled_rate": {
-        "?": {
-            "root by default": lambda step, rate, batch, base, warmup, rule="root": scaled_rate(step, rate, batch, base, warmup, rule),
-            "no default": lambda step, rate, batch, base, warmup, rule: scaled_rate(step, rate, batch, base, warmup, rule),
+        "Called without rule: It must be what the statement says.": {
+            "root by default": lambda step, rate, batch, base, warmup, rule="root": scaled_rate(
+                step, rate, batch, base, warmup, rule
+            )
+        },
+        "Called without rule: It stops with TypeError: <lambda>() missing": {
+            "no default": lambda step, rate, batch, base, warmup, rule: scaled_rate(
+                step, rate, batch, base, warmup, rule
+            )
+        },
+        "Two batches and a half must get as much of the rate.": {
             "whole factors": lambda step, rate, batch, base, warmup, rule="linear": scaled_rate(
                 step, rate, batch // base * base if batch > base else batch, base, warmup, rule
-            ),
+            )
+        },
+        "A quarter of the batch must get half of the rate, by the root.": {
             "no smaller rate by the root": lambda step, rate, batch, base, warmup, rule="linear": scaled_rate(
                 step, rate, max(batch, base) if rule == "root" else batch, base, warmup, rule
-            ),
+            )
         },
     },
     "rank_batches": {
-        "?": {
-            "padded": _padded,
-            "rows": _rows,
-        },
+        "Where the samples fill no batch: Its result must have shape": {"padded": _padded},
+        "with RuntimeError: stack expects a non-empty TensorList": {"rows": _rows},
     },
 }
