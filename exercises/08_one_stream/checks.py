@@ -110,10 +110,10 @@ def check_mask_tokens(function: Callable) -> None:
     read, label = hide(tokens, mask, probability=0.5)
     hidden = label != IGNORED
     _check_what_is_hidden(tokens, mask, possible, read, label)
-    _check_own_chance(possible, hidden, hidden & (read == mask_token))
     usual = hide(tokens, mask)[1] != IGNORED
     expect_share(usual[possible], 0.15, "Without an argument it must hide 15 %.", "probability: float = 0.15")
     _check_what_is_shown(read[hidden], tokens[hidden], mask_token, ordinary)
+    _check_own_chance(possible, hidden, hidden & (read == mask_token))
     expect_seeded(lambda seed: hide(tokens, mask, seed))
     alike = tokens[:1].expand(30, t), mask[:1].expand(30, t)
     expect_rows_differ(lambda seed: hide(*alike, seed, probability=0.5)[1], "text")
@@ -221,10 +221,6 @@ def _check_short_texts(hide: Callable, ordinary: Tensor, special: list[int]) -> 
     tokens = _texts(3000, 6, ordinary, special)
     tokens[5] = special[1]
     some = torch.arange(len(tokens)) != 5
-    rare = hide(tokens[some], tokens[some] >= 0, probability=0.05)[1] != IGNORED
-    for position in range(1, 5):
-        anyway = "Where chance hides nothing, the one that is hidden anyway must be any of four."
-        expect_share(rare[:, position], 0.05 + 0.95**4 / 4, anyway, "the place of the lowest draw.")
     with case("With probability 0"):
         hidden = hide(tokens, tokens >= 0, probability=0.0)[1] != IGNORED
         expect(
@@ -235,6 +231,10 @@ def _check_short_texts(hide: Callable, ordinary: Tensor, special: list[int]) -> 
         for position in range(1, 5):
             hint = "the place of the lowest draw, among those that can be hidden."
             expect_share(hidden[some, position], 1 / 4, "The one that is hidden anyway must be any of four.", hint)
+    rare = hide(tokens[some], tokens[some] >= 0, probability=0.05)[1] != IGNORED
+    for position in range(1, 5):
+        anyway = "Where chance hides nothing, the one that is hidden anyway must be any of four."
+        expect_share(rare[:, position], 0.05 + 0.95**4 / 4, anyway, "the place of the lowest draw.")
 
 
 @task(

@@ -65,7 +65,7 @@ def check_quantise(function: Callable) -> None:
         expect(torch.equal(got, quantise(boxes, bins)), "Each coordinate must have its bin.", "any number of axes.")
     for number in (3, 1000):
         with case(f"With {number} bins"):
-            x = inside_bins(200, number)
+            x = inside_bins(2 * number, number)
             exact = "bins is an argument; and long(), because a byte holds 256 numbers and float16 some 2000."
             got = expect_whole(function(x, number), x.shape)
             expect(torch.equal(got.long(), quantise(x, number)), "It must be the nearest bin.", exact)

@@ -190,12 +190,12 @@ def check_scaled_rate(function: Callable) -> None:
         expect_number(at(3 * warmup, rule), factor * rate, "After the warm-up it must stay.", "min(1, step / warmup).")
         expect_number(at(0, rule, warmup=0), factor * rate, "Without a warm-up it must be scaled at once.", "no 0 / 0.")
     expect_number(at(warmup, batch=base), rate, "The batch that rate was found for must keep it.", "k is 1.")
+    smaller = at(warmup, batch=base // 2)
+    expect_number(smaller, rate / 2, "A smaller batch must get a smaller rate.", "/ divides, // rounds down.")
     between_two = at(warmup, batch=5 * base // 2)
     expect_number(between_two, 2.5 * rate, "Two batches and a half must get as much of the rate.", "/, not //.")
     quarter = at(warmup, "root", batch=base // 4)
     expect_number(quarter, rate / 2, "A quarter of the batch must get half of the rate, by the root.", "no max(1, …).")
-    smaller = at(warmup, batch=base // 2)
-    expect_number(smaller, rate / 2, "A smaller batch must get a smaller rate.", "/ divides, // rounds down.")
 
 
 # Who reads what.

@@ -65,7 +65,8 @@ def _variations(parameters: Any, call: Call, scores: tuple[str, ...]) -> Iterato
     if left := _without_defaults(parameters, call):
         said = ", ".join(f"{name} = {value!r}" for name, value in left[1].items())
         yield Variation(f"Called without {', '.join(left[1])}", f"the stub's own: {said}.", left[0])
-    chosen = [name for name in parameters if name in scores or ("logits" in name and axes[name])]
+    tensors = [name for name, one in parameters.items() if hasattr(one.annotation, "dim_str")]
+    chosen = [name for name in tensors if name in scores or "logits" in name]
     for words, change in (("a thousand times as large", _larger), ("all of which are negative", _negative)):
         if chosen:
             hint = "of any size: subtract the largest before exp, and begin a maximum with -math.inf, not with 0."

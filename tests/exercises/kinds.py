@@ -209,7 +209,7 @@ def wrong_answers(task):
     yield from (Wrong(*one) for one in _ungraded(right, LEARNED.get(name, "").split()))
     yield from _with_another_default(right)
     if name in ALONE.split():
-        yield Wrong("squeezed", mistakes.then(right, _squeezed), ("For a batch of one", "must have shape"))
+        yield Wrong("squeezed", mistakes.then(right, _squeezed))
     if name in BELOW.split():
         yield Wrong("scores below 0 lost", mistakes.not_below_zero(right))
     annotations = dict(right.__annotations__)

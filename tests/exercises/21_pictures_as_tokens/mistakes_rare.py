@@ -101,7 +101,7 @@ RARE = {
             "103 ends": lambda moved, sentinels, end: _back(moved, sentinels, 103),
             "end behind": lambda moved, sentinels, end: _back(moved, sentinels, sentinels.stop),
         },
-        "No sentinel must be left": {
+        "It must undo the move": {
             "from the first sentinel up": lambda moved, sentinels, end: _back(moved, range(sentinels.start, 3000), end)
         },
         "behind, in any order: Each span must be where its own sentinel stands": {
