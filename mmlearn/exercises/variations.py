@@ -3,103 +3,83 @@
 The first call that a check makes is made again with other arguments, and the library says what must come back.
 """
 
+import inspect
 import itertools
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from inspect import Parameter, signature
-from numbers import Real
 from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from mmlearn.exercises.expectations import case, expect, expect_number, expect_tensor, near
-from mmlearn.exercises.inputs import seeded
+from mmlearn.exercises.expectations import case, expect, expect_number, near
+from mmlearn.exercises.inputs import numbers, seeded
 
 ROWS = 3  # of a batch, each of which is tried alone
 Call = tuple[tuple, dict[str, Any]]  # the arguments of one call: those in order, and those by name
-
-
-@dataclass(frozen=True)
-class Variation:
-    """What a call becomes in other circumstances: in words, with a hint, and the row that is left of the batch."""
-
-    words: str
-    hint: str
-    call: Call
-    row: int | None = None
+SIZES = {"in the thousands": (1000, 0), "all of which are negative": (0, 1)}
 
 
 def expect_varied(function: Callable, reference: Callable, call: Call, scores: tuple[str, ...] = ()) -> None:
     """Fail where the function differs from the reference for what this call becomes in other circumstances.
 
     Where all of the call is cut to a batch of one, where it leaves an argument to its default, and where its
-    ``scores``, and whatever is called logits, are a thousand times as large, or all negative. What the reference does
-    not answer with finite numbers is not asked. Of what is drawn by chance the shape alone is compared; and a row may
-    also be what the function itself made of it among the others, where the statement leaves a choice.
+    ``scores``, and whatever is called logits, are thousands, or all negative. What the reference does not answer with
+    finite numbers is not asked. Of what is drawn by chance the shape alone is compared; and a row may also be what the
+    function itself made of it among the others, where the statement leaves a choice.
     """
-    parameters = signature(reference).parameters
-    for one in _variations(parameters, call, scores):
+    try:
+        parameters = inspect.signature(reference).parameters
+    except ValueError:  # of a function that was written in C nothing is known
+        return
+    for words, hint, varied, row in _variations(parameters, call, scores):
         try:
-            wanted = _called(reference, one.call)
+            wanted = _called(reference, varied)
         except Exception:
             continue
-        if _is_finite(wanted):
-            with case(one.words), torch.random.fork_rng(devices=[]):
-                got = _called(function, one.call)
-                among = None if one.row is None else _row_of(_called(function, call), one.row)
-                _expect_like(got, wanted, among, one.hint, "generator" not in parameters)
+        if all(torch.as_tensor(one).isfinite().all() for one in _parts(wanted)):
+            with case(words), torch.random.fork_rng(devices=[]):
+                got, among = _called(function, varied), None if row is None else _called(function, call)
+                _expect_like(got, wanted, among, row, hint, exact="generator" not in parameters)
 
 
-def _variations(parameters: Any, call: Call, scores: tuple[str, ...]) -> Iterator[Variation]:
-    axes = {name: _axes(one.annotation) for name, one in parameters.items()}
-    if any(one[:1] == ["b"] for one in axes.values()):
+def _variations(parameters: Any, call: Call, scores: tuple[str, ...]) -> Iterator[tuple[str, str, Call, int | None]]:
+    """In words, with a hint: what the call becomes, and which row is left of the batch."""
+    given, named = call
+    handed = {**dict(zip(parameters, given)), **named}
+
+    def changed(new: dict[str, Any]) -> Call:
+        return tuple(new[name] for name in list(parameters)[: len(given)] if name in new), {
+            name: new[name] for name in named if name in new
+        }
+
+    axes = {name: _axes(parameters[name].annotation) for name in handed}
+    if any(found and found[:1] == ["b"] for found in axes.values()):
         hint = (
             "squeeze() takes away every axis of length 1, the batch's too: name the axis, as squeeze(-1). What is "
             "counted in the batch, as F.one_hot counts its classes, is less here."
         )
         for row in range(ROWS):
-            alone = _changed(parameters, call, lambda name, it, row=row: _one_row(it, row, axes[name]))
-            yield Variation("For a batch of one", hint, alone, row)
-    if left := _without_defaults(parameters, call):
-        said = ", ".join(f"{name} = {value!r}" for name, value in left[1].items())
-        yield Variation(f"Called without {', '.join(left[1])}", f"the stub's own: {said}.", left[0])
-    tensors = [name for name, one in parameters.items() if hasattr(one.annotation, "dim_str")]
-    chosen = [name for name in tensors if name in scores or "logits" in name]
-    for words, change in (("a thousand times as large", _larger), ("all of which are negative", _negative)):
-        if chosen:
-            hint = "of any size: subtract the largest before exp, and begin a maximum with -math.inf, not with 0."
-            changed = _changed(parameters, call, lambda name, it, do=change: do(it) if name in chosen else it)
-            yield Variation(f"With {', '.join(chosen)} {words}", hint, changed)
+            alone = {name: _one_row(value, row, axes[name] or []) for name, value in handed.items()}
+            yield "For a batch of one", hint, changed(alone), row
+    left = {name: parameters[name].default for name in handed if parameters[name].default is not inspect._empty}
+    if left:
+        said = ", ".join(f"{name} = {value!r}" for name, value in left.items())
+        rest = {name: value for name, value in handed.items() if name not in left}
+        yield f"Called without {', '.join(left)}", f"the stub's own: {said}.", changed(rest), None
+    chosen = [name for name in handed if name in scores or ("logits" in name and axes[name] is not None)]
+    for words, (times, below) in SIZES.items() if chosen else ():
+        hint = "of any size: subtract the largest before exp, and begin a maximum with -math.inf, not with 0."
+        drawn = {name: numbers(*handed[name].shape).to(handed[name]) for name in chosen}
+        other = {name: times * value - below * (value.abs() + 1) for name, value in drawn.items()}
+        yield f"With {', '.join(chosen)} {words}", hint, changed({**handed, **other}), None
 
 
-def _called(function: Callable, call: Call) -> Any:
-    """With arguments of its own, so that neither function spoils the other's."""
-    given, named = call
-    return function(*map(_fresh, given), **{name: _fresh(value) for name, value in named.items()})
-
-
-def _changed(parameters: Any, call: Call, change: Callable[[str, Any], Any]) -> Call:
-    given, named = call
-    return tuple(map(change, parameters, given)), {name: change(name, value) for name, value in named.items()}
-
-
-def _without_defaults(parameters: Any, call: Call) -> tuple[Call, dict[str, Any]] | None:
-    """The call without what has a default, and these defaults; None where it hands over nothing of that kind."""
-    given, named = call
-    default = {name: one.default for name, one in parameters.items() if one.default is not Parameter.empty}
-    kept = tuple(value for name, value in zip(parameters, given) if name not in default)
-    left = {name: value for name, value in default.items() if name in (*list(parameters)[: len(given)], *named)}
-    return ((kept, {name: value for name, value in named.items() if name not in default}), left) if left else None
-
-
-def _axes(annotation: Any) -> list[str]:
-    """The names of a tensor's axes, up to those that may be any number; of what is None as well, or a number, too."""
+def _axes(annotation: Any) -> list[str] | None:
+    """The names of a tensor's axes, up to those that may be any number; None of what is no tensor."""
     for one in (annotation, *get_args(annotation)):
-        if names := getattr(one, "dim_str", ""):
-            return list(itertools.takewhile(lambda name: name[0] not in "*.", names.split()))
-    return []
+        if hasattr(one, "dim_str"):
+            return list(itertools.takewhile(lambda name: name[0] not in "*.", one.dim_str.split()))
+    return None
 
 
 def _one_row(value: Any, row: int, axes: list[str]) -> Any:
@@ -109,51 +89,31 @@ def _one_row(value: Any, row: int, axes: list[str]) -> Any:
     return value
 
 
-def _larger(value: Any) -> Any:
-    return 1000 * value if isinstance(value, Tensor) else value
+def _called(function: Callable, call: Call) -> Any:
+    """With arguments of its own, so that neither function spoils the other's."""
+
+    def fresh(value: Any) -> Any:
+        return seeded() if isinstance(value, torch.Generator) else value.clone() if isinstance(value, Tensor) else value
+
+    given, named = call
+    return function(*map(fresh, given), **{name: fresh(value) for name, value in named.items()})
 
 
-def _negative(value: Any) -> Any:
-    return -value.abs() - 1 if isinstance(value, Tensor) else value
+def _parts(result: Any) -> tuple:
+    return tuple(result) if isinstance(result, tuple) else (result,)
 
 
-def _fresh(value: Any) -> Any:
-    if isinstance(value, torch.Generator):
-        return seeded()
-    return value.clone() if isinstance(value, Tensor) else value
-
-
-def _is_finite(wanted: Any) -> bool:
-    parts = wanted if isinstance(wanted, tuple) else (wanted,)
-    return all(
-        bool(one.isfinite().all()) if isinstance(one, Tensor) else isinstance(one, Real) and math.isfinite(one)
-        for one in parts
-    )
-
-
-def _row_of(result: Any, row: int) -> Any:
-    if isinstance(result, tuple):
-        return tuple(_row_of(one, row) for one in result)
-    return result[row : row + 1] if isinstance(result, Tensor) and result.ndim else result
-
-
-def _expect_like(got: Any, wanted: Any, among: Any, hint: str, exact: bool) -> None:
-    """That it is what the reference gives, or else what was given ``among`` the other rows."""
-    if isinstance(wanted, tuple):
-        expect(isinstance(got, tuple) and len(got) == len(wanted), f"It must return {len(wanted)} parts.", hint)
-        others = among if isinstance(among, tuple) else [None] * len(wanted)
-        for parts in zip(got, wanted, others):
-            _expect_like(*parts, hint, exact)
-    elif isinstance(wanted, Tensor):
-        got = expect_tensor(got)
-        shapes = f"{tuple(wanted.shape)}; this one has {tuple(got.shape)}"
-        expect(got.shape == wanted.shape, f"Its result must have shape {shapes}.", hint)
-        right = near(got.double(), wanted.double(), 1e-4) or (among is not None and _is_same(got, among))
-        expect(right or not exact, "It must be what the statement says.", hint)
-    elif exact:
-        expect_number(got, wanted, "It must be what the statement says.", hint, tolerance=1e-4)
-
-
-def _is_same(got: Tensor, among: Any) -> bool:
-    same = isinstance(among, Tensor) and among.shape == got.shape and got.ndim > 0
-    return same and near(got.double(), among.double(), 1e-4)
+def _expect_like(got: Any, wanted: Any, among: Any, row: int | None, hint: str, exact: bool) -> None:
+    """That it is what the reference gives, or else what the function gave to this row ``among`` the others."""
+    expect(len(_parts(got)) == len(_parts(wanted)), f"It must return {len(_parts(wanted))} parts.", hint)
+    for one, right, others in itertools.zip_longest(*map(_parts, (got, wanted, among))):
+        if not isinstance(right, Tensor):
+            expect_number(one, right, "It must be what the statement says.", hint, tolerance=1e-4)
+            continue
+        shape = tuple(getattr(one, "shape", ()))
+        same = isinstance(one, Tensor) and shape == right.shape
+        expect(same, f"Its result must have shape {tuple(right.shape)}; this one has {shape}.", hint)
+        expect(one.isfinite().all(), "Its result must be finite; this one holds NaN or infinity.", hint)
+        alike = [right] if row is None or not right.ndim else [right, others[row : row + 1]]
+        close = any(other.shape == one.shape and near(one.double(), other.double(), 1e-4) for other in alike)
+        expect(close or not exact, "It must be what the statement says.", hint)

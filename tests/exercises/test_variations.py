@@ -62,15 +62,17 @@ def test_defaults_are_those_of_the_reference():
 
 
 def test_logits_are_of_any_size_and_all_negative():
-    call = (torch.randn(2, 5, 3), torch.rand(3)), {}
-    overflows = lambda x, w: ((x.exp() / x.exp().sum(-1, keepdim=True)) * w).sum(-1).mean()
-    assert told(overflows, picked, call).startswith("With logits a thousand times as large: Its result must be finite")
-    cut = lambda x, w: picked(x.clamp(min=0) if x.max() < 0 else x, w)
-    assert told(cut, picked, call).startswith("With logits all of which are negative: It must be what the statement")
+    def overflows(x, w):
+        return ((x.exp() / x.exp().sum(-1, keepdim=True)) * w).sum(-1).mean()
+
+    def cut(x, w):
+        return picked(x.clamp(min=0) if x.max() < 0 else x, w)
+
+    call = (torch.zeros(2, 5, 3), torch.rand(3)), {}
     expect_varied(picked, picked, call)
-    assert "With x a thousand times" in told(
-        lambda x, *rest, **named: double(x.clamp(max=9), *rest, **named), scores=("x",)
-    )
+    assert told(overflows, picked, call).startswith("With logits in the thousands: Its result must be finite")
+    assert told(cut, picked, call).startswith("With logits all of which are negative: It must be what the statement")
+    assert "With x in the" in told(lambda x, *rest, **named: double(x.clamp(max=9), *rest, **named), scores=("x",))
 
 
 def test_what_the_reference_refuses_is_not_asked():

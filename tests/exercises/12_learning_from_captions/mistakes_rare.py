@@ -50,9 +50,7 @@ RARE = {
         "It must be both causal losses": {
             "0 is padding": lambda *given: _two(*given, said=lambda x, t, m: _next(x, t, m, ignored=0))
         },
-        "as large: Its result must be finite; this one holds NaN or infinity": {
-            "exp": lambda *given: _two(*given, said=_by_exp)
-        },
+        "in the thousands: Its result must be finite": {"exp": lambda *given: _two(*given, said=_by_exp)},
     },
     "caption_language_modelling": {
         "without mask, label_smoothing: It must be what the statement says": {
@@ -77,9 +75,7 @@ RARE = {
     "contrast_and_caption": {
         "Its result must be finite; this one holds NaN or infinity": {"exp": lambda *given: _both(*given, by=_softly)},
         "It must be both losses": {"cut off": lambda *given: _both(*given, by=_cut)},
-        "as large: Its result must be finite; this one holds NaN or infinity": {
-            "exp of words": lambda *given: _both(*given, said=_by_exp)
-        },
+        "in the thousands: Its result must be finite": {"exp of words": lambda *given: _both(*given, said=_by_exp)},
         "It must be both losses, each with its weight": {
             "0 is padding": lambda *given: _both(*given, said=lambda x, t, m: _next(x, t, m, ignored=0))
         },
