@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from mmlearn.exercises.expectations import case, expect, expect_number, near
+from mmlearn.exercises.guard import parameters
 from mmlearn.exercises.inputs import numbers, seeded
 
-ROWS = 3  # of a batch, each of which is tried alone
 Call = tuple[tuple, dict[str, Any]]  # the arguments of one call: those in order, and those by name
 SIZES = {"in the thousands": (1000, 0), "all of which are negative": (0, 1)}
 
@@ -27,11 +27,8 @@ def expect_varied(function: Callable, reference: Callable, call: Call, scores: t
     finite numbers is not asked. Of what is drawn by chance the shape alone is compared; and a row may also be what the
     function itself made of it among the others, where the statement leaves a choice.
     """
-    try:
-        parameters = inspect.signature(reference).parameters
-    except ValueError:  # of a function that was written in C nothing is known
-        return
-    for words, hint, varied, row in _variations(parameters, call, scores):
+    known = inspect.signature(reference).parameters if parameters(reference) else {}  # of what is written in C nothing
+    for words, hint, varied, row in _variations(known, call, scores):
         try:
             wanted = _called(reference, varied)
         except Exception:
@@ -39,34 +36,32 @@ def expect_varied(function: Callable, reference: Callable, call: Call, scores: t
         if all(torch.as_tensor(one).isfinite().all() for one in _parts(wanted)):
             with case(words), torch.random.fork_rng(devices=[]):
                 got, among = _called(function, varied), None if row is None else _called(function, call)
-                _expect_like(got, wanted, among, row, hint, exact="generator" not in parameters)
+                _expect_like(got, wanted, among, row, hint, exact="generator" not in known)
 
 
-def _variations(parameters: Any, call: Call, scores: tuple[str, ...]) -> Iterator[tuple[str, str, Call, int | None]]:
+def _variations(known: Any, call: Call, scores: tuple[str, ...]) -> Iterator[tuple[str, str, Call, int | None]]:
     """In words, with a hint: what the call becomes, and which row is left of the batch."""
     given, named = call
-    handed = {**dict(zip(parameters, given)), **named}
+    first, handed = list(known)[: len(given)], {**dict(zip(known, given)), **named}
 
     def changed(new: dict[str, Any]) -> Call:
-        return tuple(new[name] for name in list(parameters)[: len(given)] if name in new), {
-            name: new[name] for name in named if name in new
-        }
+        return tuple(new[one] for one in first if one in new), {one: new[one] for one in named if one in new}
 
-    axes = {name: _axes(parameters[name].annotation) for name in handed}
-    if any(found and found[:1] == ["b"] for found in axes.values()):
+    axes = {name: _axes(known[name].annotation) for name in handed}
+    if any(found[:1] == ["b"] for found in axes.values()):
         hint = (
             "squeeze() takes away every axis of length 1, the batch's too: name the axis, as squeeze(-1). What is "
             "counted in the batch, as F.one_hot counts its classes, is less here."
         )
-        for row in range(ROWS):
-            alone = {name: _one_row(value, row, axes[name] or []) for name, value in handed.items()}
+        for row in range(3):
+            alone = {name: _one_row(value, row, axes[name]) for name, value in handed.items()}
             yield "For a batch of one", hint, changed(alone), row
-    left = {name: parameters[name].default for name in handed if parameters[name].default is not inspect._empty}
+    left = {name: known[name].default for name in handed if known[name].default is not inspect._empty}
     if left:
         said = ", ".join(f"{name} = {value!r}" for name, value in left.items())
         rest = {name: value for name, value in handed.items() if name not in left}
         yield f"Called without {', '.join(left)}", f"the stub's own: {said}.", changed(rest), None
-    chosen = [name for name in handed if name in scores or ("logits" in name and axes[name] is not None)]
+    chosen = [name for name in handed if name in scores or ("logits" in name and isinstance(handed[name], Tensor))]
     for words, (times, below) in SIZES.items() if chosen else ():
         hint = "of any size: subtract the largest before exp, and begin a maximum with -math.inf, not with 0."
         drawn = {name: numbers(*handed[name].shape).to(handed[name]) for name in chosen}
@@ -74,12 +69,12 @@ def _variations(parameters: Any, call: Call, scores: tuple[str, ...]) -> Iterato
         yield f"With {', '.join(chosen)} {words}", hint, changed({**handed, **other}), None
 
 
-def _axes(annotation: Any) -> list[str] | None:
-    """The names of a tensor's axes, up to those that may be any number; None of what is no tensor."""
+def _axes(annotation: Any) -> list[str]:
+    """The names of a tensor's axes, up to those that may be any number."""
     for one in (annotation, *get_args(annotation)):
         if hasattr(one, "dim_str"):
             return list(itertools.takewhile(lambda name: name[0] not in "*.", one.dim_str.split()))
-    return None
+    return []
 
 
 def _one_row(value: Any, row: int, axes: list[str]) -> Any:
