@@ -28,10 +28,7 @@ RARE = {
             "signed bytes": lambda x, bins: (x * (bins - 1)).round().to(torch.int8),
             "half": lambda x, bins: (x.half() * (bins - 1)).round().long(),
             "at least 2": lambda x, bins: (x * max(bins - 1, 10)).round().long(),
-        },
-        "It must be the nearest": {
-            "two decimals": lambda x, bins: ((x * 100).round() / 100 * (bins - 1)).round().long()
-        },
+        }
     },
     "mixing_rates": {
         "With one task: Its result must have shape": {"squeezed": lambda s, t, limit: _rates(s, t, limit).squeeze()},
