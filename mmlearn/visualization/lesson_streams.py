@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -37,58 +36,51 @@ def curves_of_tasks(
     return figure
 
 
-class Asked(NamedTuple):
-    """What a model answered about one thing, and what it attended to: regions or words."""
-
-    thing: int
-    name: str
-    looks: Float[Tensor, "keys"]
-    answer: str
-    right: bool
-
-
 @plt.rc_context(PLAIN)
 def both_ways(
-    image: Float[Tensor, "3 height width"],
+    image: Float[Tensor, "3 size size"],
     boxes: Float[Tensor, "p 4"],
+    names: Sequence[str],
     words: Sequence[str],
-    to_regions: Sequence[Asked],
-    to_words: Sequence[Asked],
+    to_regions: Mapping[int, Float[Tensor, "p"]],
+    to_words: Mapping[int, Float[Tensor, "t"]],
+    answers: Mapping[int, tuple[str, bool]],
     *,
     title: str = "",
 ) -> Figure:
     """Co-attention in both directions over one picture and its caption.
 
-    Above, for each hidden word: regions keep as much of their colours as they get of the word's attention. Below, for
-    each grey region: a bar on every word, as high as the region's attention to it; its box has the ink of its bars.
+    Above, for each thing whose word is hidden, its attention ``to_regions``: they keep as much of their colours as
+    they get. Below, for each grey thing, its region's attention ``to_words``, as bars in the ink of its box.
+    ``answers`` has for each thing the answer, and whether it is right.
     """
     columns, size = len(to_regions) + 1, image.shape[-1]
-    figure = plt.figure(figsize=(2.9 * columns, 4.7), layout="constrained")
+    figure = plt.figure(figsize=(2.9 * columns, 4.9), layout="constrained")
     grid = figure.add_gridspec(2, columns, height_ratios=(2.9, 1.2))
-    for k in range(columns):
+    edges = (boxes * size).tolist()
+    for k, asked in enumerate((None, *to_regions)):
         axis = figure.add_subplot(grid[0, k])
-        asked = to_regions[k - 1] if k else None
-        show_image(axis, image if asked is None else dimmed(image, boxes, asked.looks))
+        show_image(axis, image if asked is None else dimmed(image, boxes, to_regions[asked]))
         frame_image(axis, "#d0d7de", 1)
-        marked = [(asked.thing, "#24292f")] if asked else [(each.thing, ink) for each, ink in zip(to_words, INKS)]
-        for thing, ink in marked:
-            left, top, right, bottom = (boxes[thing] * size).tolist()
+        for thing, ink in zip(to_words, INKS) if asked is None else [(asked, "#24292f")]:
+            left, top, right, bottom = edges[thing]
             axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=ink, linewidth=1.8))
         if asked is None:
             axis.set_title("the picture: two things in grey", fontsize=10)
             continue
-        axis.set_title(f"hidden word of {asked.name}: {asked.answer}", fontsize=10, color=RIGHT if asked.right else WRONG)
-        for (left, top, _, _), share in zip((boxes * size).tolist(), asked.looks.tolist()):
+        colour, is_right = answers[asked]
+        axis.set_title(f"hidden word of {names[asked]}: {colour}", fontsize=10, color=RIGHT if is_right else WRONG)
+        for (left, top, _, _), share in zip(edges, to_regions[asked].tolist()):
             axis.text(left, max(top, 14), f"{share:.0%}", fontsize=9, color="#24292f", va="bottom",
                       bbox=dict(facecolor="white", edgecolor="none", alpha=0.75, pad=0.8))  # fmt: skip
     axis = figure.add_subplot(grid[1, :])
-    for k, (asked, ink) in enumerate(zip(to_words, INKS)):
-        label = f"grey {asked.name}: {asked.answer} ({'right' if asked.right else 'wrong'})"
-        axis.bar(np.arange(len(words)) + 0.36 * (k - 0.5), asked.looks.tolist(), 0.34, color=ink, label=label)
+    for k, ((thing, looks), ink) in enumerate(zip(to_words.items(), INKS)):
+        label = f"grey {names[thing]}: {answers[thing][0]} ({'right' if answers[thing][1] else 'wrong'})"
+        axis.bar(np.arange(len(words)) + 0.36 * (k - 0.5), looks.tolist(), 0.34, color=ink, label=label)
     axis.set_xticks(range(len(words)), words, fontsize=10, rotation=35, ha="right", rotation_mode="anchor")
     axis.set(ylim=(0, 1), ylabel="attention")
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=10, loc="upper right", ncols=2, bbox_to_anchor=(1, 1.25))
+    axis.legend(frameon=False, fontsize=10, loc="lower right", ncols=2, bbox_to_anchor=(1, 0.95))
     figure.suptitle(title, fontsize=10.5)
     return figure
