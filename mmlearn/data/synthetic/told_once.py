@@ -68,9 +68,12 @@ def told_once(split: str, count: int, *, seed: int = 0) -> ToldOnce:
     """So many collages of four different things, each in a random colour.
 
     Features are the mean of what the first layers of MobileNetV2 make of a box, enlarged to 64 pixels, and behind these
-    96 numbers the mean colour of the box, 4 × (red, green, blue, each from 0 to 1, minus 0.7). For the grey ones the thing was dyed in another random colour before, so that its brightness gives nothing away.
+    96 numbers the mean colour of the box, 4 × (red, green, blue, each from 0 to 1, minus 0.7). For the grey ones the
+    thing was dyed in another random colour before, so that its brightness gives nothing away.
     """
-    drawn, samples, at, rng = Collages(split, nouns=NOUNS, things=4, size=128, seed=seed), [], 0, random.Random(f"{split} {seed}")
+    drawn, rng = Collages(split, nouns=NOUNS, things=4, size=128, seed=seed), random.Random(f"{split} {seed}")
+    samples: list[CollageSample] = []
+    at = 0
     while len(samples) < count:
         sample, at = drawn[at], at + 1
         if len(set(sample.names)) == 4:
