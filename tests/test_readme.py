@@ -231,21 +231,23 @@ def test_every_chapter_and_lab_is_in_the_table():
         assert f"(../{notebook.relative_to(ROOT)})" in PAGES["all_chapters"], notebook.name
 
 
-WITHOUT_LAB = ("notebooks/09_", "notebooks/27a_")
-
-
 def test_the_core_path_has_its_pictures_minutes_and_labs():
     rows = re.findall(r"^\| .*\]\(notebooks/.*$", README, re.MULTILINE)
-    lessons = [row for row in rows if "<img" in row]
-    heroes = sorted((ROOT / "notebooks" / "heroes").glob("*.png"))
-    assert [re.search(r"heroes/(\w+)\.png", row)[1] for row in lessons] == [path.stem for path in heroes]
     for row in rows:
         path, *labs = re.findall(r"\]\((notebooks/.*?\.ipynb)\)", row)
         minutes = json.loads((ROOT / path).read_text(encoding="utf-8"))["metadata"]["mmlearn"]["minutes"]
         assert row.endswith(f"| {minutes:g} |"), path
-        assert bool(labs) == (row in lessons and not path.startswith(WITHOUT_LAB))
-    labs = set(re.findall(r"notebooks/labs/.*?\.ipynb", README))
-    assert labs == {str(path.relative_to(ROOT)) for path in notebooks() if path.parent.name == "labs"}
+        assert bool(labs) == ("<img" in row)
+    for number in re.findall(r'<img src="notebooks/heroes/(\w+)\.png"', README):
+        assert f"[{number} · " in README
+
+
+def test_every_lesson_is_in_the_readme():
+    for hero in (ROOT / "notebooks" / "heroes").glob("*.png"):
+        (path,) = (ROOT / "notebooks").glob(f"{hero.stem}_*.ipynb")
+        title = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]
+        title = "".join(title).partition("\n")[0].removeprefix("# ")
+        assert f"[{hero.stem} · {title}](notebooks/{path.name})" in README, path.name
 
 
 def test_the_image_of_the_lesson_is_shown():
