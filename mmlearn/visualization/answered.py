@@ -9,7 +9,6 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mmlearn.visualization.captions import coloured_caption
 from mmlearn.visualization.figures import MUTED, PLAIN, RIGHT, WRONG, frame_image, new_figure, show_image
 from mmlearn.visualization.lesson import mark_peak, spotlight
 
@@ -207,27 +206,25 @@ def word_strip(
     right: Sequence[Sequence[bool]] = (),
     maps: Sequence[Float[Tensor, "words rows columns"]] = (),
     *,
-    names: Sequence[str] = (),
     title: str = "",
 ) -> Figure:
     """Pictures with what was written about them; with ``maps``, a row for each: where it looked before each word.
 
     Words that are ``right`` are green, others red; a picture fades where the weight of its map is low, and a ring is
-    at the peak. ``names`` are written at the left of the rows. Raises ``ValueError`` where pictures, words and maps are
-    not as many.
+    at the peak. Raises ``ValueError`` where pictures, words and maps are not as many.
     """
     shape = (len(images), 1 + len(words[0])) if len(maps) else (1, len(images))
-    figure, axes = new_figure(*shape, 1.75, 2.1 if len(maps) else 2.3)
+    figure, axes = new_figure(*shape, 1.75, 2.1 if len(maps) else 2.6)
     for row, (image, told) in enumerate(zip(images, words, strict=True)):
         inks = [RIGHT if fits else WRONG for fits in right[row]] if right else ["#24292f"] * len(told)
         axis = axes[row, 0] if len(maps) else axes[0, row]
         show_image(axis, image)
         frame_image(axis, "#d0d7de", 1)
-        if not len(maps):
-            ends = [sum(len(word) + 1 for word in told[:k]) for k in range(len(told) + 1)]
-            coloured_caption(axis, " ".join(told), [(a, b - 1) for a, b in zip(ends, ends[1:])], size=9.5, inks=inks)
+        if not len(maps):  # all words below the picture
+            for line, (word, ink) in enumerate(zip(told, inks, strict=True)):
+                below = dict(ha="center", va="top", fontsize=10.5, weight="bold", transform=axis.transAxes)
+                axis.text(0.5, -0.04 - 0.13 * line, word, color=ink, **below)
             continue
-        axis.set_ylabel(names[row] if names else "", fontsize=10)
         for axis, word, weights, ink in zip(axes[row, 1:], told, maps[row], inks, strict=True):
             show_image(axis, spotlight(image, weights))
             mark_peak(axis, weights, (image.shape[-2], image.shape[-1]), ink)
