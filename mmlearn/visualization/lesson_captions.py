@@ -35,16 +35,18 @@ def score_histograms(
 ) -> Figure:
     """For each filter, how the logits of true captions are spread, and those of wrong ones; each sums to 1.
 
-    The dashed line is the ``threshold``, a logit.
+    The dashed line is the ``threshold``, a logit, where scores are on both sides of it.
     """
     figure, axes = new_figure(1, len(scores), 3.7, 2.7)
     for axis, (name, values) in zip(axes[0], scores.items()):
-        edges = np.linspace(min(values.min().item(), threshold - 1), max(values.max().item(), threshold + 1), 31)
+        low, high = values.min().item(), values.max().item()
+        edges = np.linspace(low, high, 31)
         for label, which, colour in (("wrong captions", ~true, WRONG), ("true captions", true, RIGHT)):
             part = values[which].numpy()
             axis.hist(part, edges, weights=np.full(len(part), 1 / max(len(part), 1)), color=colour, alpha=0.6,
                       label=label if axis is axes[0, 0] else None)  # fmt: skip
-        axis.axvline(threshold, color=MUTED, linestyle="--", label="threshold" if axis is axes[0, 0] else None)
+        if low < threshold < high:
+            axis.axvline(threshold, color=MUTED, linestyle="--", label="threshold")
         axis.set(xlabel="logit of the match", ylabel="share of captions" if axis is axes[0, 0] else "")
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axis.set_title(name, fontsize=10.5)
