@@ -1,5 +1,6 @@
 """Which words see which in each role of a transformer; and how true and wrong captions score."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -8,12 +9,17 @@ from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from mmlearn.visualization.answered import dialogue_board
 from mmlearn.visualization.figures import MUTED, PLAIN, RIGHT, WRONG, new_figure
 
 
 @plt.rc_context(PLAIN)
-def who_sees_what(roles: Mapping[str, Bool[Tensor, "t seen"]], words: Sequence[str], seen: Sequence[str]) -> Figure:
-    """For each role a grid: a dark cell where the state of the word at its row changes with what its column names."""
+def who_sees_what(roles: Mapping[str, Bool[Tensor, "t seen"]], words: Sequence[str]) -> Figure:
+    """For each role a grid: a dark cell where the state of the word at its row changes with what its column names.
+
+    The columns are the words and, last, the picture.
+    """
+    seen = [*words, "picture"]
     figure, axes = new_figure(1, len(roles), 2.75, 2.9)
     for axis, (role, cells) in zip(axes[0], roles.items()):
         axis.imshow(cells.numpy(), cmap="Blues", vmin=0, vmax=1.4)
@@ -54,3 +60,25 @@ def score_histograms(
     figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=3)
     figure.suptitle(title, fontsize=10.5)
     return figure
+
+
+def judged_captions(
+    images: Sequence[Float[Tensor, "3 height width"]],
+    captions: Sequence[Mapping[str, tuple[str, bool, bool]]],
+    *,
+    title: str = "",
+) -> Figure:
+    """Pictures with captions below them: green where a filter kept them, else red and struck out.
+
+    The captions of a picture are by their label: (text, whether it was kept, whether it is true). Where the filter was
+    wrong the label says so.
+    """
+    turns = []
+    for each in captions:
+        rows = []
+        for label, (text, kept, true) in each.items():
+            wrong = "" if kept == true else " (true, but refused)" if true else " (wrong, but kept)"
+            struck = text if kept else re.sub(r"(\S)", "\\1\u0336", text)  # a line through each letter
+            rows.append((label + wrong, struck, bool(kept)))
+        turns.append(rows)
+    return dialogue_board(images, turns, title=title, wide=48)

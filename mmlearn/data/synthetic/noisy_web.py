@@ -37,6 +37,19 @@ class WebPictures(NamedTuple):
         """Which of these captions, one of each picture, name nothing but what their picture shows."""
         return (named(tokens) <= named(self.captions[:, 0])).all(1)
 
+    def nouns_right(self, tokens: Int[Tensor, "n 7"]) -> float:
+        """Of the things that these captions name, the share that is in their picture; 0 if they name none."""
+        names = named(tokens)
+        return ((names & named(self.captions[:, 0])).sum() / names.sum().clamp(min=1)).item()
+
+    def sorted_pairs(self, score: Float[Tensor, "n"], tokens: Int[Tensor, "n 7"]) -> float:
+        """Of all pairs of a true caption and a wrong one, the share in which the true one scores higher.
+
+        It is the area under the ROC curve, without ties; chance is one half, and NaN is without such pairs.
+        """
+        true = self.true(tokens)
+        return (score[true][:, None] > score[~true]).float().mean().item()
+
     def with_errors(self, share: float, *, seed: int = 0) -> Int[Tensor, "n 7"]:
         """A caption of each picture, with this probability that of another one, for good, as on the web.
 
