@@ -1,7 +1,6 @@
 """What lessons draw: where words point, laid over the picture; curves with their floors; small tables.
 
-What a map does not attend to fades towards pale grey, and what it attends to keeps its own colours. Its peak is a ring;
-the true region is a thin outline.
+What a map does not attend to fades to pale grey. Its peak is a ring; the true region is a thin outline.
 """
 
 import re
