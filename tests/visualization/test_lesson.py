@@ -172,6 +172,9 @@ def test_curves_and_bars_show_their_floors():
     assert (list(other.get_xdata()), other.get_color()) == ([10, 20, 30], mine.get_color())
     figure = draw.seeds_as_dots({"a": 0.5, "b": [0.2, 0.4]}, label="R@1", chance=0.1, untrained={"a": 0.05})
     assert [text.get_text() for text in figure.axes[0].texts] == ["50%", "30%"]
+    (axis,) = draw.seeds_as_dots({"a": 0.5}, label="R@1", colours={"a": "#ff0000"}).axes
+    (other,) = lesson_models.bars_of_models({"a": {"x": 1}}, label="", chance=0, colours={"a": "#ff0000"}).axes
+    assert axis.patches[0].get_facecolor() == other.patches[0].get_facecolor() == (1, 0, 0, 1)
     plt.close("all")
 
 
