@@ -9,7 +9,6 @@ one pair of nouns in eight, which no caption of the other splits names together 
 """
 
 from collections.abc import Sequence
-from colorsys import hsv_to_rgb
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations, permutations
@@ -27,7 +26,6 @@ from mmlearn.data.synthetic.collage_words import ANSWERS, ask, describe, held_ou
 from mmlearn.data.synthetic.cutouts import (
     COLOURS,
     DYED,
-    HUES,
     NOUNS,
     PAPERS,
     PHOTOGRAPHS,
@@ -37,6 +35,7 @@ from mmlearn.data.synthetic.cutouts import (
     nouns_of,
     papers,
     sprite,
+    tinted_papers,
     variants,
 )
 from mmlearn.data.synthetic.dataset import Rendered
@@ -47,7 +46,6 @@ from mmlearn.suggestions import suggest
 
 MOST, FEWEST = 8, 4  # things
 AREA = 0.45  # of the picture that things fill, about
-TINT = 0.22  # saturation of a coloured paper
 POOL = 4096  # pictures whose frozen features are kept
 CHUNK = 256  # of them are computed at a time
 
@@ -231,11 +229,9 @@ def draw(
 ) -> Float[Tensor, "n 3 size size"]:
     """Collages, each its things and the number of its paper, as pictures in [0, 1].
 
-    With ``tints``, names of colours, there are the first three papers in each of them, tint by tint.
+    With ``tints`` papers are those of :func:`~mmlearn.data.synthetic.cutouts.tinted_papers`.
     """
-    grounds = papers(size)
-    if tints:
-        grounds = np.concatenate([grounds[:3] * np.float32(hsv_to_rgb(HUES[tint] / 360, TINT, 1)) for tint in tints])
+    grounds = tinted_papers(size, tints) if tints else papers(size)
     images = np.empty((len(collages), size, size, 3), np.float32)
     for canvas, (things, paper) in zip(images, collages):
         canvas[:] = grounds[paper]

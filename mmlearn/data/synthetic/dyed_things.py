@@ -59,6 +59,13 @@ def every_pair() -> list[tuple[str, str]]:
     return [(colour, noun) for colour in COLOURS for noun in DYED]
 
 
+def every_caption(nouns: Sequence[str] = DYED, papers: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
+    """All captions of :func:`dyed_things`, and what each asks for: (colour, noun), or (colour, noun, paper)."""
+    meanings = [(c, noun, *paper) for paper in [[each] for each in papers] or [[]] for c in COLOURS for noun in nouns]
+    return {f"a {c} {noun}" + "".join(f" on {each} paper" for each in paper): (c, noun, *paper)
+            for c, noun, *paper in meanings}  # fmt: skip
+
+
 def dyed_things(
     split: str,
     count: int,
