@@ -16,7 +16,7 @@ LINES_OF_A_FUNCTION = 80
 LINES_OF_NINE_FUNCTIONS_IN_TEN = 40
 # Lines of code of the whole library for each system; 330 is the aim. Readers of GGUF and CTranslate2, chats, the
 # zoo, parts by name and packing, and the data, weights and drawings of lessons belong to no system: about 4,300 lines.
-CODE_OF_A_SYSTEM = 412
+CODE_OF_A_SYSTEM = 418
 TESTS_PER_LINE = 1.2
 LINES_OF_A_NOTEBOOK = 600
 LINES_OF_A_CELL = 40

@@ -346,3 +346,17 @@ def check_keep_modalities(function: Callable) -> None:
     )
     with case("With p = 1"):
         expect((function(mask, chance, 1.0).sum(1) == mask.any(1)).all(), "One must stay.", last)
+    with case("Where one modality is there, with a chance of 0"):
+        alone = torch.eye(m).bool()
+        lost = "It must stay, because it is the last; here it does not."
+        expect(
+            torch.equal(function(alone, 0 * evenly(m, m), p), alone), lost, "what is not there counts as -1, not as 0."
+        )
+    with case("With one row, whose last modality is not there"):
+        one = function(torch.tensor([[True, True, False]]), torch.tensor([[p / 3, p / 2, 1.0]]), p)
+        count = "F.one_hot(…, mask.shape[1]): left out, it takes the number from what is in the batch."
+        expect_close(one.float(), torch.tensor([[0.0, 1.0, 0.0]]), "The second must stay alone.", count)
+    with case("With a chance that is just p"):
+        equal = torch.tensor([[p, p / 2, 1.0], [p / 2, p, 1.0]], dtype=torch.float64)
+        kept_both = torch.equal(function(equal > 0, equal, p), equal >= p)
+        expect(kept_both, "It must stay: it is dropped where its chance is below p.", kept)

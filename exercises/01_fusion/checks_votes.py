@@ -1,7 +1,7 @@
 """Fusion by votes: how much a sum of one vote for each modality can say."""
 
 from collections.abc import Callable
-from itertools import combinations
+from itertools import combinations, permutations
 
 import torch
 from jaxtyping import Bool, Float
@@ -45,12 +45,19 @@ def check_most_right_by_votes(function: Callable) -> None:
     expect(not near(got, share.max()), "Three pairs of four can be right; here it is one alone.", every)
     expect_number(got, float(1 - share.min()), "Of XOR all but the rarest pair must be right.", every)
     for r in (2, 3):
-        stairs = torch.ones(r, 3).tril().bool()
-        even = torch.full((r, 3), 1 / (3 * r))
+        stairs = torch.ones(r, r + 1).tril().bool()  # one column always says yes, and one never
+        even = torch.full((r, r + 1), 1 / (r * r + r))
         with case("For a staircase of labels"):
             expect_number(function(stairs, even), 1.0, "Votes of all sizes must be tried: all can be right.", every)
-        with case(f"For a table of {r} and 3 values"):
+    for shape in ((2, 3), (3, 3), (4, 2)):
+        with case(f"For a table of {shape[0]} and {shape[1]} values"):
             for _ in range(3):
-                table, often = numbers(r, 3) > 0, numbers(3 * r).softmax(0).view(r, 3)
+                table, often = numbers(*shape) > 0, numbers(*shape).flatten().softmax(0).view(shape)
                 wanted = most_right_by_votes(table, often)
                 expect_number(function(table, often), wanted, "It must be the best of all votes.", every)
+    with case("For a table whose rows must be ordered all at once"):
+        table = torch.tensor([[True, True, False], [False, True, True], [False, False, True]])
+        often = torch.tensor([[5.0, 8.0, 8.0], [4.0, 5.0, 5.0], [2.0, 6.0, 9.0]]) / 52
+        for order in permutations(range(3)):
+            got = function(table[list(order)], often[list(order)])
+            expect_number(got, 44 / 52, "It must be the best of all votes.", every)

@@ -208,6 +208,11 @@ def _variant(
     return 10 * total / len(sizes) / len(candidates)
 
 
+def _spelt(text: str, blank: str) -> str:
+    """Each letter as a word of several, which have letters, and beginnings, in common, and differ in capitals."""
+    return blank.join({"a": "aa", "b": "aab", "c": "Aab", "d": "ba"}.get(word, f"aab-{word}") for word in text.split())
+
+
 CHANGED = (  # what may be wrong, what it is told, and a hint
     ({"rare": False}, "Rare n-grams must count more; here all count alike.", "weigh them by tf-idf."),
     ({"each_text": True}, "Pictures must be counted for rarity; here texts are.", "a set for each picture."),
@@ -245,6 +250,10 @@ def check_cider_d(function: Callable) -> None:
     expect_number(got, right, "It must be the mean of cosines, times 10.", hint)
     more = _corpus()
     expect_number(function(*more), _variant(*more), "It must be the mean of cosines, times 10.", hint)
+    for words, blank in (("With words of several letters", " "), ("With words between tabs and line ends", "\t \n")):
+        with case(words):
+            spelt = [[_spelt(text, blank) for text in texts] for texts in (candidates, *references)]
+            expect_number(function(spelt[0], spelt[1:]), right, "The score must be the same.", "text.split().")
     alone = function(candidates[:1], references[:1])
     expect_number(
         alone,
@@ -297,6 +306,15 @@ def check_self_critical(function: Callable) -> None:
     agreement(function, self_critical)(draws, "It must be the reward beyond the greedy text's.", whole)
     logs, _, reward, baseline = draws[0]
     expect_trains(function, logs, like=self_critical, fixed=(written, reward, baseline))
+    with case("Where what stands behind the end has probability 0"):
+        unlikely = logs.masked_fill(~written, -math.inf)
+        hidden = "Its logarithm, minus infinity, must not count."
+        expect_tensor(function(unlikely, written, reward, baseline), (), finite=False)
+        got = function(unlikely, written, reward, baseline)
+        expect(got.isfinite(), hidden, "-inf · 0 is NaN: masked_fill(~written, 0), not a product.")
+        expect_close(got, self_critical(unlikely, written, reward, baseline), hidden, whole)
+    with case("With log-probabilities of minus thousands"):
+        agreement(function, self_critical)((2000 * logs - 1000, written, reward, baseline), "They must count.", whole)
     leaf = logs.clone().requires_grad_()
     (slope,) = torch.autograd.grad(function(leaf, written, reward, reward.clone()), leaf)
     expect(not slope.any(), "Where the drawn text is the greedy one nothing must be learned.", whole)

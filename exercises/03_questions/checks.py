@@ -21,7 +21,7 @@ from mmlearn.exercises import (
     expect_whole,
     task,
 )
-from mmlearn.exercises.inputs import between, numbers, seeded, some_of
+from mmlearn.exercises.inputs import between, evenly, numbers, seeded, some_of
 from mmlearn.models.question_answering.memory_network import position_encoding
 
 # One vector each, and what needs no picture.
@@ -89,6 +89,14 @@ def check_prior_guesses(function: Callable) -> None:
     expect(when == low, "A kind that training lacks must get the most common answer of all; here it does not.", lacks)
     right = (why, how, who) == (low, high, some) and (got[4], got[5]) == (how, when)
     expect(right, "Each question must get the most common answer of its kind.", own)
+    with case("For one question, after one of training"):
+        large = 256 * between(2, 9) + between(1, 9)
+        alone = expect_whole(function(["what"], ["what"], torch.tensor([large])), (1,), "no squeeze(): (1,), not ().")
+        expect(alone[0] == large, f"Its answer must be {large}, the only one there is.", "int64.")
+    with case("For kinds that are numbers or tuples"):
+        names = (0, ("how", "many"), -1)
+        many = expect_whole(function([*names, 5], names, torch.tensor([4, 3, 2])), (4,))
+        expect(many.tolist() == [4, 3, 2, 2], "Each must be a kind of its own.", "compare kinds with ==.")
 
 
 # A question looks.
@@ -262,6 +270,7 @@ def memory_hop(
 @task(
     memory_hop,
     difficulty=3,
+    scores="u m",
     minutes=15,
     example=by_hand(
         torch.tensor([[1.0]]), torch.tensor([[[1.0986], [0.0], [5.0]]]), torch.tensor([[[4.0], [0.0], [9.0]]]),
@@ -293,3 +302,10 @@ def check_memory_hop(function: Callable) -> None:
     expect_not(got, o, "What is found must be added to u; here it takes its position.", along)
     expect_close(got, u + o, "It must be u and what was found.", along)
     expect_trains(function, u, m, c, like=memory_hop, fixed=(mask,))
+    with case("Where all scores are far below 0"):
+        away = -(3e4 + 10 * evenly(b, n, 1)) * u[:, None] / u.square().sum(1)[:, None, None]
+        wanted = memory_hop(u, away, c, mask)
+        found = expect_parts(function(u, away, c, mask), "u", "p")
+        low = "masked_fill with torch.finfo(scores.dtype).min, which is below any score, and softmax itself."
+        for one, other in zip(found, wanted):
+            expect_close(one, other, "What is not there must have no weight.", low, tolerance=1e-2)

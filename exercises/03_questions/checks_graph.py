@@ -162,3 +162,9 @@ def check_graph_efficacies(function: Callable) -> None:
                 got, right, "It must be the efficacy from each part to each larger whole that holds it.", order
             )
             expect_trains(function, logits, like=graph_efficacies, fixed=(members,))
+            with case("with vertices in another order"):
+                other_way = members[torch.randperm(v)], members.flip(0)
+                whole = "as in members, whatever its order: a whole may come before its parts."
+                for there in other_way:
+                    table = expect_tensor(function(logits, there), (b, v, v))
+                    expect_close(table, graph_efficacies(logits, there), "It must follow the rows of members.", whole)

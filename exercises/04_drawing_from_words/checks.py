@@ -300,6 +300,15 @@ def check_other_captions(function: Callable) -> None:
     )
     expect(torch.equal(rows, wanted[0]), "It must be the next row whose caption is another.", circle)
     expect(differs.all(), "Where another caption is found, differs must be True.", "any along the circle.")
+    for words, ids in (
+        ("With ids below 0", [-1, -1, 0, -7]),
+        ("Where many rows in turn have one caption", [5] * 9 + [6]),
+    ):
+        with case(words):
+            ids = torch.tensor(ids).roll(between(0, 3))
+            rows, differs = expect_parts(function(ids), "rows", "differs")
+            found = torch.equal(rows, other_captions(ids)[0]) and differs.all()
+            expect(found, "It must be the next row whose caption is another.", circle)
     with case("Where all captions are one"):
         rows, differs = expect_parts(function(torch.full((4,), 3)), "rows", "differs")
         expect(not differs.any(), "No caption is another: differs must be False.", "any along the circle.")

@@ -297,6 +297,16 @@ def check_permute_sentences(function: Callable) -> None:
         draw(ends=ends)
         moved = any(not torch.equal(draw(ends=ends)[1], torch.arange(n)) for _ in range(30))
         expect(moved, "it must be a sentence all the same.", "what follows the last end is one more.")
+    with case("With sentences of one token"):
+        said = torch.randint(10, 12, (4,))  # where tokens repeat, too
+        parts = torch.arange(4).split([1, 1, 2])
+        orders = {tuple(torch.cat(order).tolist()) for order in itertools.permutations(parts)}
+        found = {tuple(draw(text=said, ends=torch.arange(4) != 2)[1].tolist()) for _ in range(120)}
+        expect(found == orders, "Each order of them must come, and nothing else.", "each end ends one, the first too.")
+    with case("With one sentence"):
+        for end in (text < 0, torch.arange(n) == n - 1):
+            stays = torch.equal(draw(ends=end)[1], torch.arange(n))
+            expect(stays, "It must stay as it is.", "an end in the last position begins no further sentence.")
     many = torch.randint(10, 99, (24,))
     expect_seeded(lambda seed: draw(seed, many, torch.arange(24) % 2 == 1))
 

@@ -152,7 +152,9 @@ def check_choose_positions(function: Callable) -> None:
 def _check_words(choose: Callable, share: float) -> None:
     """Words of one token and of four, whose positions are anywhere; in each row others."""
     b, t = 400, 50
-    number = torch.cat([torch.arange(10).repeat_interleave(4), torch.arange(10, 20)]) + between(0, 50)
+    long = 100 * torch.arange(-4, 6)[torch.randperm(10)]  # any whole numbers
+    names = torch.cat([long, torch.arange(1, 4), 2**26 + torch.arange(7)])
+    number = names[torch.cat([torch.arange(10).repeat_interleave(4), torch.arange(10, 20)])]
     words = torch.stack([number[torch.randperm(t)] for _ in range(b)])
     same, possible = words[:, None] == number.unique()[:, None], torch.ones(b, t, dtype=torch.bool)  # (b, 20 words, t)
 
@@ -224,9 +226,10 @@ def check_draw_spans(function: Callable) -> None:
     expect_counts(10, 9, 2, share=0.9, mean_length=1.0)  # one kept token parts two spans, no more
     expect_counts(4, 1, 1, share=0.01)
     expect_counts(2, 1, 1, share=0.5)
+    expect_counts(10, 2, 1, share=0.25)  # round(2.5) is 2
     full = draw(8, share=1.0)
     expect(int(full.sum()) == 7, "With a share of 1 one token must be kept.", "at most length - 1.")
-    for length, share in ((1, 0.5), (9, 0.0)):
+    for length, share in ((0, 0.5), (1, 0.5), (9, 0.0)):
         kept = not draw(length, share=share).any()
         expect(kept, "A text of one token must be kept, and with a share of 0 every text.", "return zeros early.")
     _check_ways(draw)

@@ -343,6 +343,10 @@ def check_ranking_hinge(function: Callable) -> None:
     property = "hardest must keep the largest term of each row, and of each column."
     hint = "amax(1) in place of sum(1), for the matrix and for its transpose."
     same((alike, alike, margin, True), property, hint)
+    for hardest in (False, True):
+        with case("With one pair" + " and hardest" * hardest):
+            none = "It has no rival, so the loss must be 0."
+            expect_close(function(image[:1], text[:1], margin, hardest), 0.0, none, "the largest of no terms is 0.")
     draws = [(unit(b, d), unit(b, d)) for _ in range(3)]
     same(
         [(*draw, margin) for draw in draws],

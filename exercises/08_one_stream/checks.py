@@ -112,6 +112,7 @@ def check_mask_tokens(function: Callable) -> None:
     _check_what_is_hidden(tokens, mask, possible, read, label)
     usual = hide(tokens, mask)[1] != IGNORED
     expect_share(usual[possible], 0.15, "Without an argument it must hide 15 %.", "probability: float = 0.15")
+    _check_own_chance(possible, hidden, hidden & (read == mask_token))
     _check_what_is_shown(read[hidden], tokens[hidden], mask_token, ordinary)
     expect_seeded(lambda seed: hide(tokens, mask, seed))
     alike = tokens[:1].expand(30, t), mask[:1].expand(30, t)
@@ -143,6 +144,22 @@ def _check_what_is_hidden(tokens: Tensor, mask: Tensor, possible: Tensor, read: 
         "both kinds of change happen where hidden is True only.",
     )
     expect_share(hidden[possible], 0.5, "It must hide this share of ordinary tokens.", "each by its own draw < share.")
+
+
+def _check_own_chance(possible: Tensor, hidden: Tensor, masked: Tensor) -> None:
+    """That texts, and positions, of which half is hidden are not all treated as one."""
+    off = (hidden.sum(1) - 0.5 * possible.sum(1)).abs().max()
+    fixed = "Each position must have its own chance; here each text loses just its share."
+    expect(off > 1, fixed, "a draw for each position, and those below probability.")
+    some = 0.05 < float(masked.sum() / hidden.sum()) < 0.95
+    for axis, what in ((1, "positions of a text"), (0, "texts at a position")):
+        count, all_of_it = masked.sum(axis), hidden.sum(axis)
+        alike = ((count == 0) | (count == all_of_it)).all()
+        expect(
+            not (some and alike),
+            f"All hidden {what} are shown in the same way.",
+            "one more draw for each position, (b, t).",
+        )
 
 
 def _check_what_is_shown(shown: Tensor, true: Tensor, mask_token: int, ordinary: Tensor) -> None:
@@ -177,10 +194,12 @@ def _texts(b: int, t: int, ordinary: Tensor, special: list[int]) -> Tensor:
 def _check_words(hide: Callable, ordinary: Tensor, special: list[int]) -> None:
     """Four words of one, two, three and two pieces."""
     tokens = _texts(1000, 10, ordinary, special)
-    names = torch.cat([torch.randperm(50)[:4], torch.tensor([-1])])
-    words = names[torch.tensor([4, 0, 1, 1, 2, 2, 2, 3, 3, 4])].repeat(1000, 1)
+    names = torch.cat([torch.tensor([7]), torch.tensor([-3, 0, 107])[torch.randperm(3)], torch.tensor([-1])])
+    at = torch.tensor([0, 4, 1, 6, 2, 5, 8, 3, 7, 9])  # no piece stands beside another one of its word
+    words = torch.zeros(1000, 10, dtype=torch.long)
+    words[:, at] = names[torch.tensor([4, 0, 1, 1, 2, 2, 2, 3, 3, 4])]
     with case("With words"):
-        hidden = hide(tokens, tokens >= 0, words=words, probability=0.3)[1] != IGNORED
+        hidden = (hide(tokens, tokens >= 0, words=words, probability=0.3)[1] != IGNORED)[:, at]
         expect(
             (hidden[:, [2, 4, 4, 7]] == hidden[:, [3, 5, 6, 8]]).all(),
             "Pieces of one word must be hidden together: a piece left over tells the rest.",
@@ -198,6 +217,9 @@ def _check_words(hide: Callable, ordinary: Tensor, special: list[int]) -> None:
                 f"A word of {pieces} must be hidden as often as any.",
                 "one draw a word; to hide it if any of its pieces is drawn hides long words too often.",
             )
+        one = (hide(tokens, tokens >= 0, words=words, probability=0.0)[1] != IGNORED)[:, at][:, [1, 2, 4, 7]]
+        lowest = "the word of the lowest draw, among those that can be hidden."
+        expect(one.any(1).all(), "With probability 0 a word of each text must be hidden.", lowest)
 
 
 def _check_short_texts(hide: Callable, ordinary: Tensor, special: list[int]) -> None:
@@ -214,6 +236,10 @@ def _check_short_texts(hide: Callable, ordinary: Tensor, special: list[int]) -> 
         for position in range(1, 5):
             hint = "the place of the lowest draw, among those that can be hidden."
             expect_share(hidden[some, position], 1 / 4, "The one that is hidden anyway must be any of four.", hint)
+    rare = hide(tokens[some], tokens[some] >= 0, probability=0.05)[1] != IGNORED
+    for position in range(1, 5):
+        anyway = "Where chance hides nothing, the one that is hidden anyway must be any of four."
+        expect_share(rare[:, position], 0.05 + 0.95**4 / 4, anyway, "the place of the lowest draw.")
 
 
 @task(
@@ -228,7 +254,9 @@ def check_masked_cross_entropy(function: Callable) -> None:
 
     def draw() -> tuple[Tensor, Tensor]:
         hidden = some_of(b, t, real=[1, 2, 5])  # of each text another number, so that a mean of means is another one
-        return torch.randn(b, t, v), torch.randint(v, (b, t)).masked_fill(~hidden, IGNORED)
+        label = torch.randint(v, (b, t)).masked_fill(~hidden, IGNORED)
+        label[2, hidden[2].int().argmax()] = 0  # a class as any other
+        return torch.randn(b, t, v), label
 
     draws = [draw() for _ in range(3)]
     logits, label = draws[0]
@@ -265,6 +293,9 @@ def check_masked_cross_entropy(function: Callable) -> None:
     with case("With logits (b, t, positions, v)"):
         more = torch.randn(b, t, 2, v), label[..., None].repeat(1, 1, 2)
         same(more, "It must be the same mean for any axes.", "reshape(-1, v) makes one list of positions of any shape.")
+    with case("With logits that are cut out of longer ones"):
+        cut = [(torch.cat([z, z], 1)[:, :t].mT.contiguous().mT, y) for z, y in draws]
+        same(cut, "It must be the same mean.", "reshape, which copies where it must; view does not.")
     with case("With nothing hidden"):
         expect_zero(function, logits, torch.full((b, t), IGNORED))
     expect_trains(function, logits, fixed=(label,), like=masked_cross_entropy)

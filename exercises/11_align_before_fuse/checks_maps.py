@@ -122,6 +122,16 @@ def check_box_of_map(function: Callable) -> None:
     compare(block, "A patch with just half of the highest weight must belong to it.", "at least: >=.")
     compare(block, "With threshold 0.8 only patches with 0.8 of the highest may count.", "use the argument.", 0.8)
     _check_parts(compare, rows, columns)
+    compare(torch.zeros(1, rows, columns), "A map of zeros is flat, too.", "0 is at least half of 0.")
+    with case("On a grid of 11 × 9, along a way that turns often"):
+        way = 0.05 * torch.rand(11, 9)
+        way[::2], way[1::4, -1], way[3::4, 0], way[0, 0] = 0.9, 0.9, 0.9, 1
+        whole = "What hangs together must count to its end, however far that is."
+        same((way.flatten()[None], (11, 9)), whole, "until nothing is added, not a number of steps.")
+    for other in ((1, 5), (7, 1), (3, 8)):
+        with case(f"On a grid of {other[0]} × {other[1]}"):
+            maps = torch.rand(9, other[0] * other[1])
+            same((maps, other), "The rule must hold.", "rows and columns come from grid.")
     for threshold in (0.2, 0.5):
         maps = torch.rand(20, rows, columns)
         compare(maps, "On random maps the rule must hold too.", "from the highest patch, as far as it goes.", threshold)

@@ -31,7 +31,9 @@ from mmlearn.objectives.generative import backwards, caption_language_modelling,
 def texts(b: int, t: int, v: int) -> tuple[Tensor, Tensor]:
     """Tokens, and which of them are real; each text has another length, and the first is whole."""
     mask = first_of(t, [t - i for i in range(b)])
-    return torch.randint(1, v, (b, t), generator=seeded()), mask
+    tokens = torch.randint(0, v, (b, t), generator=seeded())
+    tokens[:, 2] = 0  # a word like others
+    return tokens, mask
 
 
 def each_cost(logits: Tensor, tokens: Tensor, shift: int = 1) -> Tensor:
@@ -332,5 +334,8 @@ def check_contrast_and_caption(function: Callable) -> None:
     expect_not(got, cost(real=False), "Padding must not count; here it does.", "take places where the mask is True.")
     same = agreement(function, contrast_and_caption)
     same(draws, "It must be both losses, each with its weight.", weigh)
+    with case("With a logit_scale of 1000"):
+        sharp = [(*draw[:5], 1000.0, *weights) for draw in draws]
+        same(sharp, "It must be both losses.", "cross_entropy takes logits of any size; exp alone does not.")
     u, w, logits, *rest = draws[0]
     expect_trains(function, u, w, logits, like=contrast_and_caption, fixed=tuple(rest))

@@ -39,7 +39,7 @@ def check_collapse(function: Callable) -> None:
     a, b, c = (torch.randperm(20)[:3] + 1).tolist()
 
     def expect_text(path: list[int], text: list[int], property: str, hint: str, *blank: int) -> None:
-        got = expect_tensor(function(torch.tensor(path), *blank))
+        got = expect_tensor(function(torch.tensor(path, dtype=torch.long), *blank))
         expect(got.ndim == 1, "It must return a text, (t,).", "one axis, of tokens.")
         expect(got.tolist() == text, f"{property} {path} must read {text}; this reads {got.tolist()}.", hint)
 
@@ -52,6 +52,13 @@ def check_collapse(function: Callable) -> None:
     expect_text([0, 0, 0], [], "A path of blanks must read nothing.", "an empty tensor.")
     with case(f"With blank {a}"):
         expect_text([a, b, 0, 0, a, 0], [b, 0, 0], "0 is a token then.", "use the argument.", a)
+        expect_text([0, b, a], [0, b], "0 is a token then, at the beginning too.", "nothing must stand before it.", a)
+    with case("With blank 30"):
+        expect_text(
+            [30, a, a, 30, a], [a, a], "Other tokens are those that are not the blank, not those above it.", "!=", 30
+        )
+    expect_text([0, a, a], [a], "A text of one token must have its axis.", "no squeeze().")
+    expect_text([], [], "A path without frames must read nothing.", "path[0] is not there.")
     large = 2**24
     with case("Tokens above 2²⁴"):
         exact = "keep whole numbers: as float32 two tokens so large become one."
@@ -166,6 +173,14 @@ def check_frame_count(function: Callable) -> None:
         "clamp at 0, but only in the end.",
     )
     expect_number(function(3, kernels, strides), 0, "A number of samples below a window must give 0 frames.", "max.")
+    with case("A number just below the window"):
+        none = "It must give 0 frames."
+        expect_number(function(kernel - 1, [kernel], [kernel]), 0, none, "// rounds down, int() towards 0.")
+    with case("Seven convolutions"):
+        seven = [5, 3, 3, 3, 3, 2, 2]
+        compare(torch.randint(600, 9000, (9,)), seven, seven[::-1], "All of them must be counted.", "a loop over both.")
+    number = function(n, kernels, strides)
+    expect(not isinstance(number, float), "It must be a whole number; this is a float.", "// and not /.")
     for samples in (torch.tensor(n), torch.randint(600, 9000, (2, 3))):
         with case(f"Samples of shape {tuple(samples.shape)}"):
             compare(samples, kernels, strides, "It must work too.", "one operation on the whole tensor.")

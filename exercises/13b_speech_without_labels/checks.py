@@ -9,11 +9,13 @@ from torch import Generator, Tensor
 from mmlearn.exercises import (
     agreement,
     by_hand,
+    case,
     expect,
     expect_boolean,
     expect_close,
     expect_rows_differ,
     expect_seeded,
+    expect_share,
     expect_tensor,
     expect_trains,
     expect_whole,
@@ -124,6 +126,9 @@ def _check_how_many(hide: Callable) -> None:
         f"Of 30 frames a share of 0.05 is 1.5, so 1 or 2 by chance; here it is {rare:.2f} in the mean.",
         "the number of frames is the clip's own, without padding; round down p · frames + a random number.",
     )
+    rare = hide([30] * 400 + [200] * 2, probability=0.04, length=1)[:400].sum(1).float().mean().item()
+    chance = f"Of 30 frames a share of 0.04 is 1.2, so 2 in a fifth of the cases; here it is {rare:.2f} in the mean."
+    expect(1.08 < rare < 1.32, chance, "⌊p · frames + u⌋, with the frames of each clip, not of the longest.")
     frames = torch.randint(12, 60, (80,))
     visible = (first_of(60, frames)[:, : int(frames.max())] & ~hide(frames.tolist(), probability=1.0, length=10)).any(1)
     expect(visible.all(), "Something of each clip must stay visible, also with probability 1.", "limit the spans.")
@@ -179,6 +184,11 @@ def check_sample_distractors(function: Callable) -> None:
         "draw one of the hidden - 1 others: what is at or after its own number moves up by one.",
     )
     _check_odds(draw(masked[1:2], 4000)[0, :5])
+    pairs = draw(masked[1:2].expand(600, s), 2)[:, 0]
+    twice = "The same distractor may come twice: of two of four it does in a quarter of the cases."
+    expect_share(pairs[:, 0] == pairs[:, 1], 1 / 4, twice, "draw each anew, with replacement.")
+    with case("Where one frame of a clip is hidden, or none"):
+        draw(torch.arange(s) < torch.tensor([[1], [0], [5]]))
     alike = masked[1:2].expand(20, s)
     expect_rows_differ(lambda seed: draw(alike, seed=seed)[:, :5], "clip")
     expect_seeded(lambda seed: draw(masked, seed=seed)[masked])
@@ -201,5 +211,11 @@ def _check_odds(drawn: Tensor) -> None:
     expect(
         not torch.equal(drawn[0] - (drawn[0] > 0).long(), drawn[1] - (drawn[1] > 1).long()),
         "Each frame must draw its own distractors.",
+        "a random number for each frame too, (b, s, count) of them.",
+    )
+    steps = (drawn - torch.arange(5)[:, None]) % 5
+    expect(
+        not torch.equal(steps, steps[:1].expand_as(steps)),
+        "Each frame must draw its own distractors; here all take the same steps from their own.",
         "a random number for each frame too, (b, s, count) of them.",
     )

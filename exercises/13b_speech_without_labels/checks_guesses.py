@@ -150,6 +150,13 @@ def check_distractor_contrast(function: Callable) -> None:
         "Only a distractor of which all codes are the target's must be left out.",
         "(…).all(-1) over the codebooks.",
     )
+    with case("With three codebooks"):
+        three = torch.stack([torch.zeros(s).long(), torch.arange(s), -torch.arange(s)], -1).expand(b, s, 3).clone()
+        three[:, 4:6, 1] = three[:, :1, 1]
+        middle = torch.stack([three[..., 0], three[..., 1] + 7, three[..., 0]], -1)
+        for books in (three, middle):  # of which sums are equal, or the first and the last code
+            hint = "compare code by code: (…).all(-1)."
+            same((context, target, books, distractor, masked), "All codes must be the target's.", hint)
     expect_trains(function, context, target, fixed=rest, like=distractor_contrast)
     expect_zero(function, context, target, codes, distractor, torch.zeros_like(masked))
     _check_extremes(function, context, target, *rest)

@@ -86,6 +86,13 @@ def check_frames_near(function: Callable) -> None:
         begins = expect_boolean(function(torch.tensor([0.0, 0.25, 1.0]), 9, 8.0, 0), (3, 9))
         exact = begins.nonzero()[:, 1].tolist() == [0, 2, 8]
         expect(exact, "Such a moment must fall in the frame that begins.", "floor(time · fps), nothing before it.")
+    with case("With one moment, and 12.5 frames a second"):
+        one = expect_boolean(function(torch.tensor([1.9]), 30, 12.5, 5), (1, 30))
+        wide = one[0].nonzero()[:, 0].tolist() == [*range(18, 29)]
+        expect(wide, "Frame 23 and five to each side must be near.", "fps may be no whole number, tolerance any.")
+    with case("Of a long video"):
+        many = function(torch.tensor([12.0, 21.05]), 600, 25.0, 0)
+        expect(many.nonzero()[:, 1].tolist() == [300, 526], "Each frame must have its number.", "int64, not bytes.")
     late = torch.tensor([frames + 3.5, frames + 0.5]) / fps
     expect(
         torch.equal(ask(late, 1), frames_near(late, frames, fps, 1)),
@@ -253,6 +260,8 @@ def check_si_sdr(function: Callable) -> None:
     for given, property, hint in (
         ((gain * estimate, reference), "A louder estimate must have the same score.", scaled),
         ((estimate, gain * reference), "A louder reference must have the same score.", scaled),
+        ((1000 * estimate, reference), "An estimate a thousand times as loud must have the same score.", scaled),
+        ((-estimate, reference), "An estimate that is turned over must have the same score.", "α may be negative."),
         ((estimate + 0.7, reference), "A constant added to the estimate must change nothing.", centred),
         ((estimate, reference + 0.7), "A constant added to the reference must change nothing.", centred),
     ):

@@ -233,6 +233,16 @@ def _check_padding(drop: Callable) -> None:
         expect(first, "Real tokens must come first, then padding.", "sort what is not kept behind all positions.")
         for row, real in enumerate(kept):
             _check_positions(x[row : row + 1], tokens[row : row + 1, real], position[row : row + 1, real])
+    with case("With ten real tokens of thirteen, at rate 0.7"):
+        ten = torch.arange(13) % 4 != 3
+        kept = int(drop(torch.randn(1, 13, d), ten[None], 0.7, 4)[1].sum())
+        expect(kept == 3, "(1 - 0.7) · 10 must count as 3 here, too.", "ceil((1 - rate) * count - 1e-9), of the row.")
+    with case("With padding, by chance"):
+        real = torch.tensor([False, True, True, False, True, True, True, True])
+        _, kept, position = drop(torch.randn(600, n, d), real.expand(600, n), 0.5, n // 2)
+        share = F.one_hot(position[:, :3], n).sum(1).float().mean(0)[real]
+        often = "Every real token must be kept equally often."
+        expect((share - 0.5).abs().max() < 0.12, often, "random among those that are real, not the first of them.")
 
 
 # Pairs, sets of texts, and what is missing.

@@ -63,6 +63,12 @@ def check_quantise(function: Callable) -> None:
         boxes = inside_bins(22, bins).view(2, 3, 4)
         got = expect_whole(function(boxes, bins), boxes.shape)
         expect(torch.equal(got, quantise(boxes, bins)), "Each coordinate must have its bin.", "any number of axes.")
+    for number in (3, 1000):
+        with case(f"With {number} bins"):
+            x = inside_bins(2 * number, number)
+            exact = "bins is an argument; and long(), because a byte holds 256 numbers and float16 some 2000."
+            got = expect_whole(function(x, number), x.shape)
+            expect(torch.equal(got.long(), quantise(x, number)), "It must be the nearest bin.", exact)
 
 
 @task(

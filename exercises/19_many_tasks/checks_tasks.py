@@ -60,6 +60,13 @@ def check_mixing_rates(function: Callable) -> None:
     with case("At a temperature of a thousand"):
         alike = torch.full((4,), 0.25)
         expect_close(function(sizes, 1000.0, limit), alike, "All tasks must come alike.", root, tolerance=5e-3)
+    with case("At a temperature of a half"):
+        square = rates(sizes.clamp(max=9000).double() ** 2)
+        expect_close(function(sizes, 0.5, 9000), square, "It must be the square of sizes.", root)
+    with case("Where several tasks are above the limit"):
+        same((sizes, t, 500), "The limit must cut each of them.", "clamp(max=limit).")
+    with case("With one task"):
+        expect_close(function(sizes[:1], t, limit), torch.ones(1), "It must come always.", "no squeeze().")
     with case("Where one task alone has examples"):
         alone = torch.tensor([0, 700])
         expect_close(function(alone, t, limit), torch.tensor([0.0, 1.0]), "The other must never come.", root)
@@ -86,10 +93,11 @@ def infilling_task(
 )  # fmt: skip
 def check_infilling_task(function: Callable) -> None:
     """One mask for each span, however long, and a target that is the whole text."""
-    mask, end, large = 3, 2, 2**25
-    order = torch.randint(50, 60, (between(2, 3),), generator=seeded())
-    text = large + torch.randperm(40, generator=seeded())[: between(12, 14)]
+    mask, end = (10 + torch.randperm(30, generator=seeded())[:2]).tolist()  # tokens may have any number
+    order = torch.randint(50, 60, (between(2, 3),), generator=seeded()).repeat_interleave(2)
+    text = 2**25 + torch.randperm(40, generator=seeded())[: between(12, 14)]
     n = len(text)
+    text[9] = text[10]  # a word may be said twice
     cases = {
         "With spans inside": torch.isin(torch.arange(n), torch.tensor([2, 3, 4, 7])),
         "With spans at both ends": torch.isin(torch.arange(n), torch.tensor([0, 1, 5, n - 1])),

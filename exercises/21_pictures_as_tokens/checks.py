@@ -124,7 +124,12 @@ def check_moving_entries(function: Callable) -> None:
         count = count / 20
         none = function(count, total, torch.zeros(k), torch.zeros(k, d), decay)
         position = total / count[:, None]
-        expect_close(none[2], position, "It must stay where it is.", "count and sum shrink alike: do not clamp them.")
+        shrink = "count and sum shrink alike: do not clamp them."
+        expect_close(none[2], position, "It must stay where it is.", shrink)
+        for part, old in zip(none, (count, total)):
+            expect_close(part, decay * old, "Its count and its sum must become less by the decay.", shrink)
+        few = function(count / 1000, total / 1000, torch.zeros(k), torch.zeros(k, d), decay)
+        expect_close(few[2], position, "It must stay where it is, however small its count.", shrink)
 
 
 @task(
@@ -155,6 +160,14 @@ def check_dead_entries(function: Callable) -> None:
     expect(torch.equal(scaled, got), "Counts a thousand times as high must say the same.", "no number but least.")
     with case("With a least of 0"):
         expect(not function(count * (count > 1), 0.0).any(), "Nothing must be dead.", "<, not <=.")
+    with case("Where a count stands just at the line"):
+        equal = function(torch.tensor([0.0, 1.0, 5.0]), 0.5).tolist() == [True, False, False]
+        expect(equal, "It must not be dead: it is not chosen less often.", "<, not <=.")
+    for part in (0.01, 0.5, 1.5):
+        with case(f"With a least of {part}, and counts of 0"):
+            some = torch.cat([torch.zeros(3), 10 * torch.rand(between(8, 20)), torch.tensor([0.2])])
+            right = torch.equal(function(some, part), dead_entries(some, part))
+            expect(right, "Dead is below least times the mean of all.", "count.mean(), zeros too, whatever least is.")
 
 
 # Drawn choices.
@@ -269,13 +282,15 @@ def check_adaptive_weight(function: Callable) -> None:
 SENTINELS, END = range(100, 103), 103
 
 
-def moved_document() -> tuple:
-    """A document with spans at its end, and the document."""
+def moved_document(sentinels: range = SENTINELS, end: int = END) -> tuple:
+    """A document with spans at its end, and the document; beside other sentinels some of its tokens are above them."""
     n = between(10, 14)
     document = torch.randint(1, 90, (n,))
+    if sentinels != SENTINELS:
+        document[[4, 8, 9]] = 2000
     first, second = between(0, 3), between(5, 7)
     spans = torch.tensor([[[first, first + 2], [second, second + between(1, 3)], [0, 0]]])
-    moved, mask = move_spans(document[None], torch.tensor([n]), spans, SENTINELS.start, END)
+    moved, mask = move_spans(document[None], torch.tensor([n]), spans, sentinels.start, end)
     return moved[0][mask[0]], document
 
 
@@ -304,6 +319,17 @@ def check_put_back(function: Callable) -> None:
     for _ in range(4):
         moved, document = moved_document()
         expect(torch.equal(function(moved, SENTINELS, END), document), "It must undo the move.", "draw it on paper.")
+    start = between(300, 900)
+    for end in (95, start - 1, start + 3):
+        with case(f"With sentinels from {start} on, and {end} as the end"):
+            moved, document = moved_document(range(start, start + 3), end)
+            undone = torch.equal(function(moved, range(start, start + 3), end), document)
+            expect(undone, "It must undo the move.", "sentinels and end are arguments, and any token may be larger.")
+    with case("With sentinels, and spans behind, in any order"):
+        for behind in ([100, 2, 3, 103, 102, 5, 103], [102, 5, 103, 100, 2, 3, 103]):
+            moved = torch.tensor([1, 102, 4, 100, 6, *behind])
+            own = function(moved, SENTINELS, END).tolist() == [1, 5, 4, 2, 3, 6]
+            expect(own, "Each span must be where its own sentinel stands.", "a dictionary from sentinel to span.")
     with case("Where the whole document is a span"):
         whole = torch.tensor([100, 100, 5, 6, 7, 103])
         expect(

@@ -173,6 +173,9 @@ def check_query_text_similarity(function: Callable) -> None:
     expect_not(got, every.logsumexp(-1), "It must be the highest itself; here it is a soft one.", best)
     same = agreement(function, query_text_similarity)
     same((queries, texts), "It must be the highest cosine over queries.", best)
+    with case("Where all similarities are below 0"):
+        away = -unit(m, d).abs(), unit(b, q, d).abs()
+        same(away[::-1], "It must be the highest of them, which is below 0.", "begin with the first query, not with 0.")
     again = function(queries.flip(1), texts)
     expect_close(again, got, "The order of queries must not count.", best)
     expect_trains(function, queries, texts, like=query_text_similarity)

@@ -192,6 +192,10 @@ def check_scaled_rate(function: Callable) -> None:
     expect_number(at(warmup, batch=base), rate, "The batch that rate was found for must keep it.", "k is 1.")
     smaller = at(warmup, batch=base // 2)
     expect_number(smaller, rate / 2, "A smaller batch must get a smaller rate.", "/ divides, // rounds down.")
+    between_two = at(warmup, batch=5 * base // 2)
+    expect_number(between_two, 2.5 * rate, "Two batches and a half must get as much of the rate.", "/, not //.")
+    quarter = at(warmup, "root", batch=base // 4)
+    expect_number(quarter, rate / 2, "A quarter of the batch must get half of the rate, by the root.", "no max(1, …).")
 
 
 # Who reads what.
@@ -233,6 +237,8 @@ def check_rank_batches(function: Callable) -> None:
     )
     alone = expect_whole(function(order, 0, 1, batch), (steps, batch))
     expect(torch.equal(alone, wanted), "One rank must have the whole batches.", "no special case is needed.")
+    with case("Where the samples fill no batch"):
+        expect_whole(function(order[: batch - 1], 0, world, batch), (0, own))
     with case("Where all batches are full"):
         exact = expect_whole(function(order[: 2 * batch], world - 1, world, batch), (2, own))
         hint = "len(order) // batch_size batches."

@@ -25,13 +25,26 @@ def linear_probe(
     penalty: float = 1e-3,
     iterations: int = 100,
 ) -> float:
-    """The accuracy of a logistic regression on frozen, standardised features, fitted by L-BFGS from zero.
+    """The accuracy of :func:`read_linearly`."""
+    found = read_linearly(train, train_label, test, penalty=penalty, iterations=iterations)
+    return float((found == test_label).float().mean())
+
+
+def read_linearly(
+    train: Float[Tensor, "n d"],
+    train_label: Int[Tensor, "n"],
+    test: Float[Tensor, "m d"],
+    *,
+    penalty: float = 1e-3,
+    iterations: int = 100,
+) -> Int[Tensor, "m"]:
+    """What a logistic regression answers, fitted by L-BFGS from zero on frozen, standardised features.
 
     ``penalty`` weighs half the squared norm of the weights. Source: Radford et al. 2021 (CLIP), appendix A.3.
     """
     mean, std = train.mean(0), train.std(0).clamp(min=1e-6)
     train, test = (train - mean) / std, (test - mean) / std
-    classes = int(max(train_label.max(), test_label.max())) + 1
+    classes = int(train_label.max()) + 1
     weight, bias = torch.zeros(classes, train.shape[1], requires_grad=True), torch.zeros(classes, requires_grad=True)
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=iterations, line_search_fn="strong_wolfe")
 
@@ -42,7 +55,7 @@ def linear_probe(
         return loss
 
     optimizer.step(closure)
-    return float((F.linear(test, weight, bias).argmax(-1) == test_label).float().mean())
+    return F.linear(test, weight, bias).argmax(-1)
 
 
 def bag_of_words(

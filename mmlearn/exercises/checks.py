@@ -15,6 +15,7 @@ from mmlearn.exercises.expectations import CheckFailed
 from mmlearn.exercises.guard import Guarded, in_one_line, parameters, swapped
 from mmlearn.exercises.inputs import new_seed
 from mmlearn.exercises.progress import forget, remember, solved
+from mmlearn.exercises.variations import expect_varied
 
 SLOW = 10  # seconds, after which a check says that it is still running
 
@@ -33,25 +34,38 @@ class Task:
 
 
 def task(
-    reference: Callable, *, difficulty: int, minutes: int, example: Callable[[Callable], None] | None = None
+    reference: Callable,
+    *,
+    difficulty: int,
+    minutes: int,
+    example: Callable[[Callable], None] | None = None,
+    scores: str = "",
 ) -> Callable[[Callable], Callable]:
     """Turn ``check_NAME(function)`` into the check of task NAME, whose solution is ``reference``.
 
     The check gets the student's function so wrapped that whatever goes wrong inside becomes :class:`CheckFailed`: an
     unfilled stub is "not solved yet"; an error, a forgotten return and a changed argument are told in one line.
-    The statement's ``example`` runs first; where it fails and the check names no other property, it is told.
+    The statement's ``example`` runs first; where it fails and the check names no other property, it is told. Last come
+    the variations of :func:`expect_varied`, for which ``scores`` names arguments, with spaces between them.
     """
 
     def decorate(check: Callable[[Callable], None]) -> Callable[[Callable], None]:
+        def with_variations(function: Guarded) -> None:
+            function.first = None  # the check's own
+            check(function)
+            if function.first:
+                expect_varied(function, reference, function.first, tuple(scores.split()))
+
         @functools.wraps(check)
         def checked(function: Callable) -> None:
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(new_seed())  # fresh inputs every time; a GPU keeps its own
-                failure, given, shown = _verdict(check, example, function)
+                failure, given, shown = _verdict(with_variations, example, function)
                 if failure and failure.answered:
                     names = dict(zip(parameters(reference), given))
                     with warnings.catch_warnings(action="ignore"):
-                        failure = _with_positions(failure, check, example, function, names, shown) or failure
+                        told = _with_positions(failure, with_variations, example, function, names, shown)
+                        failure = told or failure
             if failure:
                 raise failure
 

@@ -13,18 +13,24 @@ from mmlearn.exercises.expectations import NOT_SOLVED, CheckFailed, expect
 
 
 class Guarded:
-    """The function as a check calls it; ``given`` tells what it was handed at most, in order: types and axes."""
+    """The function as a check calls it.
+
+    ``given`` tells what it was handed at most, in order: types and axes. ``first`` is a copy of its first call.
+    """
 
     def __init__(self, function: Callable):
         functools.update_wrapper(self, function)
         self.function = function
         self.given: list[Any] = []
+        self.first: tuple[tuple, dict[str, Any]] | None = None
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         if len(arguments) > len(self.given):
             self.given = [_kind(value) for value in arguments]
         handed = (*arguments, *named.values())
         before = [_copy(value) for value in handed]
+        if self.first is None:
+            self.first = tuple(before[: len(arguments)]), dict(zip(named, before[len(arguments) :]))
         try:
             result = self.function(*arguments, **named)
         except Exception as error:
@@ -91,7 +97,8 @@ def _copy(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, list | tuple):
-        return [_copy(one) for one in value]
+        copied = map(_copy, value)
+        return tuple(copied) if isinstance(value, tuple) else list(copied)
     return {key: _copy(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mmlearn.visualization.figures import MUTED, PLAIN, RIGHT, WRONG, frame_image, new_figure, show_image
+from mmlearn.visualization.lesson import mark_peak, spotlight
 
 
 def name_precision(written: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> float:
@@ -194,5 +195,40 @@ def dialogue_board(
         _text_below(
             axis, [TextArea(line, textprops=dict(size=9, color=ink, weight=weight)) for line, ink, weight in lines]
         )
+    figure.suptitle(title, fontsize=10.5)
+    return figure
+
+
+@plt.rc_context(PLAIN)
+def word_strip(
+    images: Sequence[Float[Tensor, "3 height width"]],
+    words: Sequence[Sequence[str]],
+    right: Sequence[Sequence[bool]] = (),
+    maps: Sequence[Float[Tensor, "words rows columns"]] = (),
+    *,
+    title: str = "",
+) -> Figure:
+    """Pictures with what was written about them; with ``maps``, a row for each: where it looked before each word.
+
+    Words that are ``right`` are green, others red; a picture fades where the weight of its map is low, and a ring is
+    at the peak. Raises ``ValueError`` where pictures, words and maps are not as many.
+    """
+    shape = (len(images), 1 + len(words[0])) if len(maps) else (1, len(images))
+    figure, axes = new_figure(*shape, 1.75, 2.1 if len(maps) else 2.6)
+    for row, (image, told) in enumerate(zip(images, words, strict=True)):
+        inks = [RIGHT if fits else WRONG for fits in right[row]] if right else ["#24292f"] * len(told)
+        axis = axes[row, 0] if len(maps) else axes[0, row]
+        show_image(axis, image)
+        frame_image(axis, "#d0d7de", 1)
+        if not len(maps):  # all words below the picture
+            for line, (word, ink) in enumerate(zip(told, inks, strict=True)):
+                below = dict(ha="center", va="top", fontsize=10.5, weight="bold", transform=axis.transAxes)
+                axis.text(0.5, -0.04 - 0.13 * line, word, color=ink, **below)
+            continue
+        for axis, word, weights, ink in zip(axes[row, 1:], told, maps[row], inks, strict=True):
+            show_image(axis, spotlight(image, weights))
+            mark_peak(axis, weights, (image.shape[-2], image.shape[-1]), ink)
+            frame_image(axis, "#d0d7de", 1)
+            axis.set_xlabel(word, fontsize=11.5, color=ink, weight="bold")
     figure.suptitle(title, fontsize=10.5)
     return figure

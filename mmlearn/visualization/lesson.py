@@ -1,7 +1,6 @@
 """What lessons draw: where words point, laid over the picture; curves with their floors; small tables.
 
-What a map does not attend to fades towards pale grey, and what it attends to keeps its own colours. Its peak is a ring;
-the true region is a thin outline.
+What a map does not attend to fades to pale grey. Its peak is a ring; the true region is a thin outline.
 """
 
 import re
@@ -69,7 +68,8 @@ def mentioned(samples: Sequence[Any], number: int = 0) -> tuple[list[str], list[
     return [sample.caption[sample.links[number].start : sample.links[number].end] for sample in samples], boxes
 
 
-def _ring(axis: Any, weights: Tensor, size: tuple[int, int], colour: str) -> None:
+def mark_peak(axis: Any, weights: Float[Tensor, "rows columns"], size: tuple[int, int], colour: str) -> None:
+    """A ring where the largest weight is, in a picture of this height and width."""
     x, y = peak(weights)
     at = x * size[1] - 0.5, y * size[0] - 0.5
     axis.plot(*at, "o", markersize=13, markerfacecolor="none", markeredgecolor="white", markeredgewidth=4.5)
@@ -112,7 +112,7 @@ def overlay(
     for k, (axis, (start, end), weights) in enumerate(zip(axes[0, 1:], words, maps)):
         ink = INKS[k % len(INKS)]
         show_image(axis, spotlight(image, weights))
-        _ring(axis, weights, (height, width), ink)
+        mark_peak(axis, weights, (height, width), ink)
         if boxes:
             _outline(axis, boxes[k], (height, width), ink)
         frame_image(axis, ink, 2.2)
@@ -174,7 +174,7 @@ def pointing_board(
         colour = RIGHT if points_inside(weights, each) else WRONG
         show_image(axis, spotlight(image, weights))
         _outline(axis, each, (image.shape[-2], image.shape[-1]), "#24292f")
-        _ring(axis, weights, (image.shape[-2], image.shape[-1]), colour)
+        mark_peak(axis, weights, (image.shape[-2], image.shape[-1]), colour)
         frame_image(axis, colour, 2.2)
         axis.set_title(textwrap.fill(word, 24), fontsize=10.5, color=colour, weight="bold")
     figure.suptitle(f"{title}\n{score}".strip(), fontsize=10.5)

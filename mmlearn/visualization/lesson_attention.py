@@ -5,7 +5,7 @@ from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -87,4 +87,20 @@ def words_attended(
     for k, (axis, row, name) in enumerate(zip(axes[:, 0], weights, queries)):
         _row_of_words(axis, words, row, name, marked[k])
     figure.suptitle(title, fontsize=10.5)
+    return figure
+
+
+@plt.rc_context(PLAIN)
+def mask_squares(masks: Mapping[str, Bool[Tensor, "n n"]], names: Sequence[str]) -> Figure:
+    """Who sees whom under each mask: a row is who looks, and what it may see is dark."""
+    figure, (axes,) = new_figure(1, len(masks), 3.5, 3.7)
+    for axis, (title, mask) in zip(axes, masks.items()):
+        axis.imshow(mask, cmap="Greys", vmin=0, vmax=1.6)
+        axis.set_title(title, fontsize=11)
+        axis.set_xticks(range(len(names)), names, rotation=60)
+        axis.set_yticks(range(len(names)), [f"{name} sees" for name in names])
+        axis.set_xticks([k - 0.5 for k in range(1, len(names))], minor=True)
+        axis.set_yticks([k - 0.5 for k in range(1, len(names))], minor=True)
+        axis.grid(which="minor", color="white", linewidth=1)
+        axis.tick_params(which="both", length=0)
     return figure

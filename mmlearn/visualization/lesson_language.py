@@ -19,7 +19,7 @@ from mmlearn.visualization.figures import HEAT, MUTED, PLAIN, WRONG, new_figure
 
 QUERY, KEY = "#2f6f9f", "#e8743b"
 BETWEEN = "#f6e3a1"
-COLOURS = ("#7fb2d6", "#2f6f9f", "#f28e3c", "#6bb36b")  # of models, in their order
+COLOURS = ("#7fb2d6", "#2f6f9f", "#f28e3c", "#6bb36b", "#24292f")  # of models, in their order
 KINDS = (QUERY, KEY, MUTED)  # of words
 STATES = {"": "#eef1f4", "hidden": BETWEEN, "wrong": "#f3b6a9", "asked": "#bfe3c6"}
 STATE_NAMES = {"hidden": "hidden", "wrong": "replaced by another word", "asked": "what it learns to predict"}
@@ -267,7 +267,8 @@ def scores_over_work(
     figure, (axes,) = new_figure(1, len(panels), 7.4 / len(panels), 3.3)
     for axis, (title, lines), label, upward in zip(axes, panels.items(), across, up):
         for line, (work, scores) in lines.items():
-            colour = next((COLOURS[k] for k, name in enumerate(names) if line.startswith(name)), MUTED)
+            fits = [(len(name), colour) for name, colour in zip(names, COLOURS) if line.startswith(name)]
+            colour = max(fits, default=(0, MUTED))[1]  # of the longest name that it begins with
             axis.plot(work, scores, marker="o", markersize=4.5, linewidth=2, color=colour)
             if len(work) == 1 or line not in names:
                 axis.annotate(line, (work[-1], scores[-1]), (6, 0), textcoords="offset points", fontsize=9, va="center")

@@ -1,5 +1,6 @@
 """Ways to go wrong that many tasks share; each makes a wrong answer of a right one."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -96,6 +97,21 @@ def unsound(function: Callable, position: int) -> Callable:
 def clamped(function: Callable) -> Callable:
     """The right answer for inputs of usual size: numbers are cut off at 60."""
     return with_inputs(function, lambda x: x.clamp(-60, 60) if x.is_floating_point() else x)
+
+
+def not_below_zero(function: Callable) -> Callable:
+    """The right answer, but not where all numbers of an input are negative: they count as zeros."""
+    return with_inputs(function, lambda x: 0 * x if x.is_floating_point() and x.max() < 0 else x)
+
+
+def by_default(function: Callable, name: str, value: Any) -> Callable:
+    """The right answer, with another default of one argument."""
+    position = list(inspect.signature(function).parameters).index(name)
+
+    def wrong(*arguments: Any, **named: Any) -> Any:
+        return function(*arguments, **(named if len(arguments) > position else {name: value, **named}))
+
+    return wrong
 
 
 def numb(function: Callable) -> Callable:

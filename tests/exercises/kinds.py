@@ -4,6 +4,7 @@ Each kind makes a wrong answer of a right one, so that a new task gets all that 
 """
 
 from dataclasses import dataclass
+from inspect import signature
 
 import common_mistakes as mistakes
 
@@ -166,6 +167,23 @@ IDS = (
     "swap_segments hide_spans fill_spans permute_sentences restore rank_batches draw_pairs clap_loss infilling_task "
     "until_end other_captions shuffled_labels"
 )
+# Tasks whose result has a row for each of the batch: of a batch of one it must have one row.
+ALONE = (
+    "pair_similarity outer_product low_rank_product gated_unit destroy_numbers keep_modalities until_end memory_hop "
+    "channel_attention spatial_attention worker_step pointwise_fusion region_weights attention_gate graph_efficacies "
+    "interpolate_texts other_captions attention_weights shifted_right choose_positions mask_tokens mask_spans "
+    "sample_distractors drop_tokens query_text_similarity box_sizes cosine_cost mixing_rates prior_guesses box_of_map "
+    "frames_near co_attention normalised_patches pixel_shuffle"
+)
+BELOW = (
+    "memory_hop caption_loss causal_language_modelling bicaptioning caption_language_modelling contrast_and_caption "
+    "masked_cross_entropy set_cross_entropy masked_cluster response_language_modelling"
+)
+DEFAULTS = (
+    "interpolate_texts scaled_rate caption_language_modelling contrast_and_caption distractor_contrast frames_near "
+    "mask_spans mask_tokens box_of_map ranking_hinge inheritance_rate inherit_knowledge collapse damsm_loss "
+    "set_cross_entropy draw_spans"
+)
 # Of a generator, but one text at a time, or with rows that are those of the batch or of hidden positions.
 NO_ROWS = ("random_negatives", "permute_sentences", "draw_spans", "sample_replacements")
 AXES = (
@@ -189,6 +207,11 @@ def wrong_answers(task):
     """All wrong answers of these kinds to a task."""
     right, name = task.reference, task.name
     yield from (Wrong(*one) for one in _ungraded(right, LEARNED.get(name, "").split()))
+    yield from _with_another_default(right)
+    if name in ALONE.split():
+        yield Wrong("squeezed", mistakes.then(right, _squeezed))
+    if name in BELOW.split():
+        yield Wrong("scores below 0 lost", mistakes.not_below_zero(right))
     annotations = dict(right.__annotations__)
     returns = annotations.pop("return")
     if "generator" in annotations:
@@ -231,6 +254,18 @@ def _ungraded(right, learned):
         yield f"{name} never learns", mistakes.deaf(right, position), told
         yield f"{name} learns half", mistakes.half_deaf(right, position), told
         yield f"{name} gets NaN", mistakes.unsound(right, position), told
+
+
+def _squeezed(result):
+    return tuple(map(_squeezed, result)) if isinstance(result, tuple) else result.squeeze()
+
+
+def _with_another_default(right):
+    """The right answer with one default that is another one, or that is none."""
+    if right.__name__ in DEFAULTS.split():
+        for name, one in signature(right).parameters.items():
+            if isinstance(one.default, int | float) and not isinstance(one.default, bool):
+                yield Wrong(f"another {name} by default", mistakes.by_default(right, name, one.default * 1.5 + 1))
 
 
 def _cut(right):

@@ -77,9 +77,11 @@ def check_written_answer(task):
 
 def check_wrong_answers(task, draws):
     """All are tried, and those that are not told what is wrong with them are named together."""
+    answers = ANSWERS[task.exercise]
     mistakes = [
         Wrong(name, function, (fragment,), draws=2)
-        for fragment, functions in ANSWERS[task.exercise].MISTAKES[task.name].items()
+        for listed in (answers.MISTAKES[task.name], getattr(answers, "RARE", {}).get(task.name, {}))
+        for fragment, functions in listed.items()
         for name, function in functions.items()
     ]
     of_kinds = list(kinds.wrong_answers(task))
@@ -167,7 +169,8 @@ def test_every_task_says_what_is_learned_from_it():
 
 def test_every_kind_names_tasks_that_there_are():
     names = {task.name for task in TASKS}
-    listed = [kinds.LARGE, kinds.SMALL, kinds.IDS, kinds.AXES, " ".join(kinds.SWAPPED)]
+    listed = [kinds.LARGE, kinds.SMALL, kinds.IDS, kinds.AXES, kinds.ALONE, kinds.BELOW, kinds.DEFAULTS]
+    listed += [" ".join(kinds.SWAPPED), *(" ".join(getattr(answers, "RARE", {})) for answers in ANSWERS.values())]
     assert {name for line in listed for name in line.split()} <= names
 
 

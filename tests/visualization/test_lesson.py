@@ -268,6 +268,22 @@ def test_names_that_were_written_are_right_or_wrong():
     plt.close("all")
 
 
+def test_a_strip_has_a_panel_for_each_word():
+    images, words = [torch.rand(3, 24, 24)] * 2, [["a duck", "above", "a pear"], ["a lion", "below", "a key"]]
+    figure = answered.word_strip(
+        images, words, [[True, False, True]] * 2, [torch.stack([spot(0, 5)] * 3)] * 2, title="t"
+    )
+    panels = figure.axes[:4]
+    assert [axis.get_xlabel() for axis in panels] == ["", *words[0]]
+    assert [axis.xaxis.label.get_color() for axis in panels[1:]] == [draw.RIGHT, draw.WRONG, draw.RIGHT]
+    assert [line.get_xydata().tolist() for line in panels[1].lines] == [[[21.5, 1.5]]] * 2  # the ring, and its halo
+    plain = answered.word_strip(images, words)
+    assert [text.get_text() for text in plain.axes[1].texts] == words[1]
+    with pytest.raises(ValueError, match="shorter"):
+        answered.word_strip(images, words[:1])
+    plt.close("all")
+
+
 def test_words_are_drawn_over_the_positions_that_they_belong_to():
     grid = [["", "red"], ["dog", "paper"]]
     figure = answered.words_over([torch.rand(3, 8, 8)], [grid], [["red car", "cat"]], title="t")

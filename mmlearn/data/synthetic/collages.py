@@ -8,6 +8,7 @@ What is held out: two styles of drawings (``unseen-style``), line art (``line-ar
 one pair of nouns in eight, which no caption of the other splits names together (``unseen-pairs``).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -118,6 +119,15 @@ class CollageSample:
         """Where the noun of a link is in the caption: the word that only the picture can tell."""
         colour = f"{self.things[link.object].colour} "
         return link.start + len(colour) * self.caption.startswith(colour, link.start), link.end
+
+    def nearest(self, point: tuple[float, float]) -> int:
+        """The number of the thing whose centre is nearest to this point, in shares of the picture's sides."""
+        return min(range(len(self.things)), key=lambda k: math.dist(self.things[k].centre, point))
+
+    def exchanged(self, number: int, noun: str) -> "CollageSample":
+        """The same picture with a thing of another, undyed noun in the place of this one; the caption is as before."""
+        thing = replace(self.things[number], noun=noun, colour=None, variant=0)
+        return replace(self, things=(*self.things[:number], thing, *self.things[number + 1 :]), grid=None)
 
     def region_cells(self, side: int) -> Float[Tensor, "things cells"]:
         """See :func:`~mmlearn.data.boxes.cells_in_boxes`."""

@@ -4,7 +4,6 @@
 car is red and the book is blue.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations
@@ -64,10 +63,7 @@ class ThreeThings(NamedTuple):
 
     def nearest(self, points: Sequence[tuple[float, float]]) -> list[int]:
         """The number of the thing whose centre is nearest to this point of each picture, in shares of its sides."""
-        return [
-            min(range(3), key=lambda k: math.dist(sample.things[k].centre, point))
-            for sample, point in zip(self.samples, points, strict=True)
-        ]
+        return [sample.nearest(point) for sample, point in zip(self.samples, points, strict=True)]
 
 
 def three_things(split: str, count: int, *, seed: int = 0) -> ThreeThings:

@@ -149,7 +149,9 @@ def _cider(
 
 def _rewarded(logs, written, reward, baseline, *, beyond=lambda r, g: r - g, text=None, last=torch.mean):
     """Texts as a product of two rows."""
-    of_text = (text or (lambda logs, real: torch.einsum("bt,bt->b", logs, real.float())))(logs, written)
+    of_text = (text or (lambda logs, real: torch.einsum("bt,bt->b", logs.masked_fill(~real, 0), real.float())))(
+        logs, written
+    )
     return last(beyond(reward, baseline).neg() * of_text)
 
 

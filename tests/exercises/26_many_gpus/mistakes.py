@@ -62,7 +62,7 @@ def _read(order, rank, world, batch_size, *, steps=lambda n, b: n // b, position
     own = batch_size // world
     position = position or (lambda k, j: k * batch_size + rank * own + j)
     rows = [[order[position(k, j) % len(order)] for j in range(own)] for k in range(steps(len(order), batch_size))]
-    return torch.stack([torch.stack(row) for row in rows])
+    return torch.stack([torch.stack(row) for row in rows]) if rows else order[:0].view(0, own)
 
 
 def _own_shard(order, rank, world, batch_size):
