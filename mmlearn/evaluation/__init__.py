@@ -37,7 +37,7 @@ from mmlearn.evaluation.grounding import (
 )
 from mmlearn.evaluation.mentions import Mentions, find_mentions
 from mmlearn.evaluation.probes import bag_of_words, linear_probe, zero_shot
-from mmlearn.evaluation.reranking import rerank, rerank_both_ways, reranked_retrieval
+from mmlearn.evaluation.reranking import rerank, rerank_both_ways
 from mmlearn.evaluation.retrieval import (
     Embeddings,
     embed,
@@ -140,7 +140,6 @@ __all__ = [
     "report_head",
     "rerank",
     "rerank_both_ways",
-    "reranked_retrieval",
     "retrieval",
     "separation_scores",
     "shuffled_labels",

@@ -3,13 +3,11 @@
 Source: Li et al. 2021 (ALBEF), section 5, "Image-Text Retrieval".
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
-
-from mmlearn.evaluation.retrieval import retrieval
 
 Match = Callable[[Int[Tensor, "m"], Int[Tensor, "m"]], Float[Tensor, "m"]]
 
@@ -80,20 +78,3 @@ def rerank_both_ways(
     options = dict(generator=generator, batch_size=batch_size)
     images = rerank(image_to_text, match, k, **options)
     return images, rerank(text_to_image, lambda text, image: match(image, text), k, **options)
-
-
-def reranked_retrieval(
-    image_to_text: Float[Tensor, "images texts"],
-    match: Match,
-    k: int,
-    *,
-    generator: torch.Generator,
-    text_to_image: Float[Tensor, "texts images"] | None = None,
-    positives: Bool[Tensor, "images texts"] | None = None,
-    ks: Sequence[int] = (1, 5, 10),
-    batch_size: int = 256,
-) -> dict[str, float]:
-    """:func:`mmlearn.evaluation.retrieval` after :func:`rerank_both_ways`. Errors as in both."""
-    text_to_image = image_to_text.T if text_to_image is None else text_to_image
-    both_ways = rerank_both_ways(image_to_text, text_to_image, match, k, generator=generator, batch_size=batch_size)
-    return retrieval(*both_ways, positives, ks)

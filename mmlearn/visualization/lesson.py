@@ -265,6 +265,7 @@ def seeds_as_dots(
     chance: float | Mapping[str, float] | None = None,
     untrained: Mapping[str, float] | None = None,
     recorded: Mapping[str, Sequence[float]] | None = None,
+    colours: Mapping[str, str] | None = None,
     title: str = "",
 ) -> Figure:
     """A bar for each name, with a dot for each seed where there are several; chance and untrained as marks.
@@ -274,7 +275,7 @@ def seeds_as_dots(
     figure, ((axis,),) = new_figure(1, 1, 6.8, 1.0 + 0.42 * len(results))
     for row, (name, value) in enumerate(results.items()):
         seeds = np.atleast_1d(np.asarray(value, float))
-        axis.barh(row, seeds.mean(), color="#9ecae1", height=0.62)
+        axis.barh(row, seeds.mean(), color=(colours or {}).get(name, "#9ecae1"), height=0.62)
         if len(seeds) > 1:
             axis.plot(seeds, np.full(len(seeds), row), "o", color="#24292f", markersize=4)
         if others := (recorded or {}).get(name, ()):
@@ -316,8 +317,7 @@ class SmallTable:
         head, *rows = (f"| {' | '.join(row)} |" for row in cells)
         return "\n".join([head, "|" + "---|" * len(self.header), *rows])
 
-    def __repr__(self) -> str:
-        return str(self)
+    __repr__ = __str__
 
 
 def paper_table(rows: Sequence[tuple[str, str, str, str]]) -> SmallTable:

@@ -41,7 +41,7 @@ def share_lines(
         else:
             axis.axhline(floor, color=MUTED, linestyle=style, linewidth=1, label=name)
     axis.set_xscale("log", base=2)
-    axis.set_xticks(list(at), [str(x) for x in at])
+    axis.set_xticks(list(at), [f"{x:,}" for x in at])
     axis.minorticks_off()
     axis.set(xlabel=across, ylabel=label, ylim=(0, 1.04))
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")

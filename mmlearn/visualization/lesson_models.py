@@ -60,6 +60,7 @@ def bars_of_models(
     chance: float | Mapping[str, float],
     untrained: Mapping[str, float] | None = None,
     floors: Mapping[str, Mapping[str, float]] | None = None,
+    colours: Mapping[str, str] | None = None,
     title: str = "",
 ) -> Figure:
     """For each test a bar of each model; chance, what an untrained model gets, and other floors, as marks across them.
@@ -73,7 +74,7 @@ def bars_of_models(
         at = np.arange(len(tests)) - 0.4 + (k + 0.5) * high
         seeds = [np.atleast_1d(np.asarray(found[test], float)) for test in tests]
         means = [each.mean() for each in seeds]
-        axis.barh(at, means, height=0.9 * high, color=BARS[k % len(BARS)], label=model)
+        axis.barh(at, means, height=0.9 * high, color=(colours or {}).get(model, BARS[k % len(BARS)]), label=model)
         for y, each, mean in zip(at, seeds, means):
             if len(each) > 1:
                 axis.plot(each, np.full(len(each), y), "o", color="#24292f", markersize=4, clip_on=False, zorder=3)

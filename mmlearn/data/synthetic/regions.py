@@ -12,12 +12,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import einsum
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from mmlearn.data.hashing import stream, uniform
-from mmlearn.data.synthetic.layouts import CELL, COLOURS, RADII, SHAPES, Layout, scene_layout
-from mmlearn.data.synthetic.scenes import SceneSample
+from mmlearn.data.synthetic.layouts import CELL, COLOURS, RADII, SHAPES, Layout
 
 CLASSES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)  # colour × 12 + shape
 
@@ -151,22 +150,3 @@ def _checked(samples: Iterable[Any]) -> list[Any]:
             "detector of your own."
         )
     return samples
-
-
-def captions_with_errors(
-    samples: Sequence[SceneSample], share: float, seed: int = 0
-) -> tuple[list[str], Bool[Tensor, "n"]]:
-    """The caption of each scene, and whether it is wrong: with probability ``share`` it is another scene's for good.
-
-    So are captions on the web, whatever the batch and the epoch. Raises ``ValueError`` for a share outside 0 to 1.
-    """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share is from 0 to 1, got {share}.")
-    keys = scene_keys(samples)
-    wrong = uniform(stream("wrong caption", seed), keys, 1)[:, 0] < share
-    # The other scene depends on nothing but this scene and the seed.
-    other = uniform(stream("other caption", seed), keys, 1)[:, 0]
-    layout = scene_layout("train", (other * 2**24).astype(np.int64), seed)
-    others = [SceneSample(sample.image, layout, row) for row, sample in enumerate(samples)]
-    captions = [(one if is_wrong else sample).caption for sample, one, is_wrong in zip(samples, others, wrong)]
-    return captions, torch.from_numpy(wrong)
