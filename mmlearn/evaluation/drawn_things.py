@@ -3,6 +3,7 @@
 It learns from real pictures that the painter has not seen, of all colours of all nouns.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.synthetic.cutouts import COLOURS, DYED
+from mmlearn.data.synthetic.cutouts import COLOURS, DYED, tinted_papers
 
 
 class ThingJudge(nn.Module):
@@ -67,3 +68,28 @@ def judge_things(
     """Which pictures, from −1 to 1, show these colours and these nouns."""
     colour, noun = judge(image.clamp(-1, 1))
     return Right(colour.argmax(1) == colours, noun.argmax(1) == nouns)
+
+
+@torch.no_grad()
+def judge_captions(
+    judge: ThingJudge, image: Float[Tensor, "n 3 size size"], wanted: Sequence[tuple[str, ...]]
+) -> Bool[Tensor, "n words"]:
+    """Which pictures, from −1 to 1, show the colour and the noun that they should, and the paper where one is wanted.
+
+    The judge sees 32 pixels a side. Of the papers that are wanted somewhere, the one whose colour is nearest to the
+    mean of the outermost 5 % of pixels is what a picture is on.
+    """
+    names = [[each[0] for each in wanted], [each[1] for each in wanted]]
+    asked = (torch.tensor([known.index(name) for name in part]) for known, part in zip((COLOURS, DYED), names))
+    found = list(judge_things(judge, F.adaptive_avg_pool2d(image, 32), *asked))
+    if len(wanted[0]) > 2:
+        size, papers = image.shape[-1], sorted({each[2] for each in wanted})
+        margin = max(1, size // 20)
+        rim = torch.ones(size, size, dtype=torch.bool)
+        rim[margin:-margin, margin:-margin] = False
+        colours = (
+            2 * torch.stack([torch.from_numpy(tinted_papers(size, [each])).mean((0, 1, 2)) for each in papers]) - 1
+        )
+        nearest = torch.cdist(image[:, :, rim].mean(2), colours).argmin(1)
+        found.append(nearest == torch.tensor([papers.index(each[2]) for each in wanted]))
+    return torch.stack(found, 1)

@@ -36,6 +36,7 @@ from mmlearn.data.synthetic.cutouts import (
     nouns_of,
     papers,
     sprite,
+    tinted_papers,
     variants,
 )
 from mmlearn.data.synthetic.dataset import Rendered
@@ -233,9 +234,14 @@ def lay_out(
     return tuple(things)
 
 
-def draw(collages: Sequence[tuple[Sequence[Thing], int]], size: int) -> Float[Tensor, "n 3 size size"]:
-    """Collages, each its things and the number of its paper, as pictures in [0, 1]."""
-    grounds = papers(size)
+def draw(
+    collages: Sequence[tuple[Sequence[Thing], int]], size: int, tints: Sequence[str] = ()
+) -> Float[Tensor, "n 3 size size"]:
+    """Collages, each its things and the number of its paper, as pictures in [0, 1].
+
+    With ``tints`` papers are those of :func:`~mmlearn.data.synthetic.cutouts.tinted_papers`.
+    """
+    grounds = tinted_papers(size, tints) if tints else papers(size)
     images = np.empty((len(collages), size, size, 3), np.float32)
     for canvas, (things, paper) in zip(images, collages):
         canvas[:] = grounds[paper]

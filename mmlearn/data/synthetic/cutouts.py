@@ -6,6 +6,7 @@ pictures; their credits say so.
 """
 
 import colorsys
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from io import BytesIO
 from typing import NamedTuple
@@ -44,6 +45,7 @@ HUES = {"red": 357, "yellow": 46, "green": 125, "blue": 215, "purple": 275, "pin
 COLOURS = tuple(HUES)
 DYED = ("car", "balloon", "book", "umbrella", "dress", "shirt", "telephone")
 PHOTOGRAPHS = ("stamps",)
+TINT = 0.22  # the saturation of a coloured paper
 # Photographs of one such thing among the stamps: their names in the archive.
 STAMPS = {
     noun: names.split()
@@ -187,6 +189,12 @@ def papers(size: int) -> Float[np.ndarray, "papers size size 3"]:
         shade = 0.05 * (np.cos(angle) * x + np.sin(angle) * y) + grain
         grounds.append(np.clip(base + shade[..., None], 0, 1))
     return np.stack(grounds).astype(np.float32)
+
+
+def tinted_papers(size: int, tints: Sequence[str]) -> Float[np.ndarray, "papers size size 3"]:
+    """Three papers in each of these colours, of ``COLOURS``, pale."""
+    rgb = [np.float32(colorsys.hsv_to_rgb(HUES[tint] / 360, TINT, 1)) for tint in tints]
+    return np.concatenate([papers(size)[:3] * each for each in rgb])
 
 
 class SingleThing(NamedTuple):

@@ -35,11 +35,13 @@ class DyedThings(NamedTuple):
 
     images: Float[Tensor, "n 3 size size"]  # from 0 to 1
     things: tuple[Thing, ...]
+    papers: tuple[str, ...] = ()  # the colour of each paper, where papers are coloured
 
     @property
     def captions(self) -> list[str]:
-        """ "a purple shirt", of each."""
-        return [f"a {thing.name}" for thing in self.things]
+        """ "a purple shirt" of each, or "a purple shirt on blue paper"."""
+        grounds = [f" on {paper} paper" for paper in self.papers] or [""] * len(self.things)
+        return [f"a {thing.name}{ground}" for thing, ground in zip(self.things, grounds)]
 
     @property
     def colours(self) -> Int[Tensor, "n"]:
@@ -57,18 +59,38 @@ def every_pair() -> list[tuple[str, str]]:
     return [(colour, noun) for colour in COLOURS for noun in DYED]
 
 
-def dyed_things(split: str, count: int, *, size: int = 32, seed: int = 0) -> DyedThings:
-    """So many pictures of a split, ``size`` pixels a side. Raises ``ValueError`` for an unknown split."""
+def every_caption(nouns: Sequence[str] = DYED, papers: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
+    """All captions of :func:`dyed_things`, and what each asks for: (colour, noun), or (colour, noun, paper)."""
+    meanings = [(c, noun, *paper) for paper in [[each] for each in papers] or [[]] for c in COLOURS for noun in nouns]
+    return {f"a {c} {noun}" + "".join(f" on {each} paper" for each in paper): (c, noun, *paper)
+            for c, noun, *paper in meanings}  # fmt: skip
+
+
+def dyed_things(
+    split: str,
+    count: int,
+    *,
+    size: int = 32,
+    seed: int = 0,
+    nouns: Sequence[str] = DYED,
+    papers: Sequence[str] = (),
+    styles: Sequence[str] = KNOWN,
+) -> DyedThings:
+    """So many pictures of a split, ``size`` pixels a side; with ``papers``, names of colours, on coloured paper.
+
+    Raises ``ValueError`` for an unknown split.
+    """
     if split not in SPLITS:
         raise ValueError(f"There is no split {split!r}; {suggest(split, SPLITS)}.")
     rng = np.random.default_rng([int(stream("dyed things", split)), seed])
     chosen: list[tuple[Sequence[Thing], int]] = []
     while len(chosen) < count:
-        (thing,) = lay_out(rng, KNOWN, 1, 1, nouns=DYED)
+        (thing,) = lay_out(rng, styles, 1, 1, nouns=nouns)
         across, down = 0.5 + rng.uniform(-AWAY, AWAY, 2)
         thing = replace(thing, side=float(rng.uniform(*SIDES)), centre=(float(across), float(down)))
         new = HELD_OUT[thing.noun] == thing.colour
         if split == "all" or new == (split == "held-out"):
-            chosen.append(((thing,), int(rng.integers(GROUNDS))))
-    images = [draw(chosen[start : start + CHUNK], size) for start in range(0, count, CHUNK)]
-    return DyedThings(torch.cat(images), tuple(things[0] for things, _ in chosen))
+            chosen.append(((thing,), int(rng.integers(GROUNDS * max(1, len(papers))))))
+    images = [draw(chosen[start : start + CHUNK], size, papers) for start in range(0, count, CHUNK)]
+    grounds = tuple(papers[ground // GROUNDS] for _, ground in chosen) if papers else ()
+    return DyedThings(torch.cat(images), tuple(things[0] for things, _ in chosen), grounds)
