@@ -3,7 +3,7 @@ PYTHON ?= python3
 WORKERS ?= logical
 CHAPTERS ?= notebooks
 # Chapters that make test runs at laptop scale, with bounds; the others run at smoke. make chapters-full: all at laptop.
-AT_LAPTOP := 00,01,02,03,05,06a,07a,07b,08,09,09b,11a,11b,12a,13a,21b,22a,27a
+AT_LAPTOP := 00,01,02,03,04,05,06a,07a,07b,08,09,09b,11a,11b,12a,13a,21b,22a,27a
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 # Each process takes a row of tests that stand one after the other, so that they share what one of them has built.
