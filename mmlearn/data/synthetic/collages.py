@@ -124,11 +124,6 @@ class CollageSample:
         """The number of the thing whose centre is nearest to this point, in shares of the picture's sides."""
         return min(range(len(self.things)), key=lambda k: math.dist(self.things[k].centre, point))
 
-    def exchanged(self, number: int, noun: str) -> "CollageSample":
-        """The same picture with a thing of another, undyed noun in the place of this one; the caption is as before."""
-        thing = replace(self.things[number], noun=noun, colour=None, variant=0)
-        return replace(self, things=(*self.things[:number], thing, *self.things[number + 1 :]), grid=None)
-
     def region_cells(self, side: int) -> Float[Tensor, "things cells"]:
         """See :func:`~mmlearn.data.boxes.cells_in_boxes`."""
         return cells_in_boxes(self.boxes, self.size, side)

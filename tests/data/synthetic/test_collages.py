@@ -120,16 +120,6 @@ def test_drawn_larger_boxes_are_the_same_shares(all_samples):
         assert torch.equal(large.drawn(96).image, sample.image)
 
 
-def test_a_thing_is_exchanged_at_its_place(samples):
-    sample = samples["test"][0]
-    noun = next(noun for noun in STAMPS if noun not in sample.names)
-    number = sample.nearest(tuple(centre + 0.01 for centre in sample.things[1].centre))
-    new = sample.exchanged(number, noun)
-    assert (number, new.names[1], new.things[1].centre) == (1, noun, sample.things[1].centre)
-    assert (new.things[0], new.things[2:]) == (sample.things[0], sample.things[2:])
-    assert not torch.equal(new.image, sample.image)
-
-
 def test_pictures_are_light(all_samples):
     assert torch.stack([sample.image for sample in all_samples[::5]]).mean() > 0.6
 
