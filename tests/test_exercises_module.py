@@ -2,7 +2,10 @@
 
 import json
 import math
+import re
+import signal
 import textwrap
+import threading
 import time
 
 import pytest
@@ -150,7 +153,12 @@ def test_arguments_in_each_others_position_are_named():
     told = failure(check_power, lambda exponent, base: base**exponent)
     assert told.property.startswith("The arguments base and exponent have changed positions. It is a power.")
     assert "keep the order of the stub" in told.hint
-    assert "changed positions" not in str(failure(check_power, lambda base, exponent: base * exponent))
+    told = failure(check_power, lambda base, exponent: exponent**base)  # in the order of the stub
+    assert told.property.startswith("The arguments base and exponent are used in each other's place. It is a power.")
+    assert "see where you use each" in told.hint
+    told = str(failure(check_power, lambda base, exponent: base * exponent))
+    assert "changed positions" not in told
+    assert "each other's place" not in told
 
 
 def test_a_stub_that_is_called_is_named():
@@ -213,6 +221,34 @@ def test_a_check_that_takes_long_says_so(monkeypatch, capsys):
     attempt(check_double, double)
     time.sleep(0.05)
     assert capsys.readouterr().out == "✔  double: solved\n"
+
+
+def test_an_endless_loop_says_how_to_interrupt_it_and_shows_no_traceback(monkeypatch, capsys):
+    monkeypatch.setattr(exercises.checks, "SLOW", 0.05)
+
+    def endless(x):
+        while True:
+            time.sleep(0.01)
+
+    timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    attempt(check_double, endless)
+    out = capsys.readouterr().out
+    assert "never ends? Interrupt it with ■ above" in out
+    assert re.search(r"✘  double: interrupted in line \d+\.\n   Hint: does each loop come to an end", out)
+    assert "Traceback" not in out
+
+
+def test_a_copy_that_learns_is_named():
+    def learns(function):
+        leaf = torch.ones(2, requires_grad=True)
+        expect(torch.autograd.grad(function(leaf).sum(), leaf)[0].any(), "It learns.", "no copy.")
+
+    check_learns = task(double, difficulty=1, minutes=5)(learns)
+    copied = failure(check_learns, lambda x: torch.nn.Parameter(2 * x))
+    assert copied.property == "No gradient comes from its result to its inputs: it learns into a copy."
+    with pytest.raises(CheckFailed, match="this is a copy, which no input can learn from"):
+        expect_trains(lambda x: torch.nn.Parameter(2 * x), torch.ones(2), like=double)
 
 
 def test_what_fails_later_is_no_longer_solved(capsys):

@@ -99,7 +99,7 @@ def _of_each(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> 
     return sum(_shares([one], [texts]) for one, texts in zip(candidates, references)) / len(candidates)
 
 
-@task(bleu, difficulty=3, minutes=25, example=by_hand(["a b c d e"], [["a b c d f"]], gives=0.6687))
+@task(bleu, difficulty=3, minutes=35, example=by_hand(["a b c d e"], [["a b c d f"]], gives=0.6687))
 def check_bleu(function: Callable) -> None:
     """Shares of n-grams of a whole corpus, of which no one counts twice, and a penalty for what is too short."""
     candidates, references = _told_twice((11, 11, 7, 7, 6))
@@ -235,7 +235,7 @@ def _corpus() -> tuple[list[str], list[list[str]]]:
     return (candidates, references) if _apart(scores) else _corpus()
 
 
-@task(cider_d, difficulty=5, minutes=30, example=by_hand(["a", "b"], [["a"], ["b"]], gives=2.5))
+@task(cider_d, difficulty=5, minutes=50, example=by_hand(["a", "b"], [["a"], ["b"]], gives=2.5))
 def check_cider_d(function: Callable) -> None:
     """Cosines of rare n-grams: nothing for what all pictures share, and nothing for saying it again."""
     candidates, references = _corpus()

@@ -74,7 +74,7 @@ def check_word_attention(function: Callable) -> None:
 @task(
     word_region_scores,
     difficulty=4,
-    minutes=30,
+    minutes=35,
     example=by_hand(
         torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.tensor([[[1.0, 0.0]]]), torch.tensor([[True]]),
         gives=(torch.tensor([[0.7071]]), torch.tensor([[[[0.5, 0.5]]]])),

@@ -17,6 +17,7 @@ from mmlearn.exercises import (
     expect_log,
     expect_not,
     expect_number,
+    expect_seen,
     expect_sure_and_wrong,
     expect_tensor,
     expect_trains,
@@ -125,11 +126,8 @@ def check_prefix_mask(function: Callable) -> None:
     for real in (mask, mask.flip(1)):  # padded at the right, and at the left
         seen = expect_boolean(function(prefix, real), (b, t, t))
         expect(not (seen & ~real[:, None]).any(), "Nobody must see padding, not even in a prefix.", "& mask[:, None].")
-        expect(
-            torch.equal(seen, (past | prefix[:, None]) & real[:, None]),
-            "A mask must take away columns, and nothing else.",
-            "what padding itself sees does not matter: leave its rows as they are.",
-        )
+        columns = "A mask must take away columns, and nothing else."
+        expect_seen(seen, (past | prefix[:, None]) & real[:, None], real, columns, "mask[:, None] is (b, 1, t).")
 
 
 HALF_AND_QUARTER = torch.tensor([[[0, 0, 3.0, 0], [0, 0, 0, 0], [7, 0, 0, 0]]])

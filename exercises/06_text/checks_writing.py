@@ -285,7 +285,7 @@ SOON[1], SOON[3] = torch.tensor([[0, 0, 0.45, 0.4, 0.15], [0.2, 0.2, 0.2, 0.2, 0
 @task(
     beam_search,
     difficulty=5,
-    minutes=30,
+    minutes=55,
     example=by_hand(
         lambda tokens: LIKELY[tokens[:, -1]],
         torch.tensor([[1]]),

@@ -82,7 +82,7 @@ def check_random_negatives(function: Callable) -> None:
 AXES, REAL = torch.eye(2)[None], torch.ones(1, 2, dtype=torch.bool)
 
 
-@task(ipot, difficulty=5, minutes=30, example=by_hand(1 - torch.eye(2)[None], REAL, REAL, gives=torch.eye(2)[None] / 2))
+@task(ipot, difficulty=5, minutes=40, example=by_hand(1 - torch.eye(2)[None], REAL, REAL, gives=torch.eye(2)[None] / 2))
 def check_ipot(function: Callable) -> None:
     """A plan with the right marginals that is the cheapest; padding gets nothing; no gradient."""
     b, t, p = 3, 5, between(6, 8)

@@ -17,6 +17,7 @@ from mmlearn.exercises import (
     expect,
     expect_boolean,
     expect_not,
+    expect_seen,
     expect_tensor,
     expect_trains,
     expect_whole,
@@ -224,7 +225,7 @@ def check_seq2seq_mask(function: Callable) -> None:
     expect(words.diagonal().all(), "A word must see itself.", "tril() with the diagonal.")
     expect(words[~future].all(), "A word must see all words before it.", "tril, not the one before alone.")
     each = "Each row of the batch must follow its own entry of seq2seq, and its own padding."
-    expect(torch.equal(got, seq2seq_mask(seq2seq, regions, real)), each, "seq2seq[:, None, None].")
+    expect_seen(got, seq2seq_mask(seq2seq, regions, real), ~padding, each, "seq2seq[:, None, None].")
 
 
 def pool_by_attention(

@@ -242,7 +242,7 @@ def check_frame_mask(function: Callable) -> None:
 @task(
     ctc_log_likelihood,
     difficulty=5,
-    minutes=30,
+    minutes=45,
     example=by_hand(torch.full((1, 2, 2), 0.5).log(), torch.tensor([[1]]), gives=torch.tensor([-0.288])),
 )
 def check_ctc_log_likelihood(function: Callable) -> None:

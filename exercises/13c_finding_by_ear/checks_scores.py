@@ -32,7 +32,7 @@ from mmlearn.exercises.inputs import between, evenly, numbers, seeded, uniform, 
 # How many letters are wrong?
 
 
-@task(edit_rate, difficulty=2, minutes=20, example=by_hand(["kat", "dog"], ["cats", "dog"], gives=2 / 7))
+@task(edit_rate, difficulty=2, minutes=25, example=by_hand(["kat", "dog"], ["cats", "dog"], gives=2 / 7))
 def check_edit_rate(function: Callable) -> None:
     """Put in, left out, replaced: the fewest of them, over all right letters of all texts together."""
     least = "the fewest edits; each puts in, leaves out or replaces one letter."
@@ -233,7 +233,7 @@ EVEN = torch.full((3, 2), 0.5).log()
 @task(
     ctc_scores,
     difficulty=4,
-    minutes=25,
+    minutes=30,
     example=by_hand(
         [EVEN], [torch.tensor([1]), torch.tensor([1, 1])],
         gives=torch.tensor([[math.log(0.75), math.log(0.125) / 2]]),

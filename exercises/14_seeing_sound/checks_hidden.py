@@ -186,7 +186,7 @@ THREE_OF_NINE = (torch.arange(9) < 3)[None]
 @task(
     imposters,
     difficulty=5,
-    minutes=30,
+    minutes=40,
     example=by_hand(
         THREE_OF_NINE,
         torch.ones(1, 9, dtype=torch.bool),

@@ -122,7 +122,7 @@ def by_smallest(cost: Tensor) -> list[int]:
 @task(
     hungarian,
     difficulty=3,
-    minutes=20,
+    minutes=30,
     example=by_hand(torch.tensor([[[1.0, 2.0], [2.0, 9.0]]]), torch.ones(1, 2).bool(), gives=torch.tensor([[1, 0]])),
 )
 def check_hungarian(function: Callable) -> None:

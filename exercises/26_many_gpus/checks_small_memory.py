@@ -88,7 +88,7 @@ class _Held:
             self.storages[self.key] = size, holders - 1
 
 
-@task(chunked_info_nce, difficulty=4, minutes=25, example=by_hand(ALL, ALL, torch.tensor(3.0), 2, gives=math.log(4)))
+@task(chunked_info_nce, difficulty=4, minutes=35, example=by_hand(ALL, ALL, torch.tensor(3.0), 2, gives=math.log(4)))
 def check_chunked_info_nce(function: Callable) -> None:
     """The same loss and gradients, of which no more than a chunk's logits are ever made, and none kept."""
     size, scale = between(2, 3), torch.tensor(4.0)
@@ -165,7 +165,7 @@ class _Encoder(nn.Module):
 @task(
     backward_in_chunks,
     difficulty=5,
-    minutes=30,
+    minutes=40,
     example=by_hand(nn.Identity(), lambda x: x.sum() ** 2, torch.ones(3, 1, requires_grad=True), 2, gives=9.0),
 )
 def check_backward_in_chunks(function: Callable) -> None:

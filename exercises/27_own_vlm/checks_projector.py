@@ -89,7 +89,7 @@ def example(function: Callable) -> None:
         shown(function)
 
 
-@task(train_projector, difficulty=4, minutes=30, example=example)
+@task(train_projector, difficulty=4, minutes=40, example=example)
 def check_train_projector(function: Callable) -> None:
     """New drawings are named, by a language model that is as it was."""
     llama, question, nouns = language_model()

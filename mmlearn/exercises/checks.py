@@ -12,12 +12,14 @@ from threading import Timer
 import torch
 
 from mmlearn.exercises.expectations import CheckFailed
-from mmlearn.exercises.guard import Guarded, in_one_line, parameters, swapped
+from mmlearn.exercises.guard import Guarded, in_one_line, parameters, swapped, where
 from mmlearn.exercises.inputs import new_seed
 from mmlearn.exercises.progress import forget, remember, solved
 from mmlearn.exercises.variations import expect_varied
 
 SLOW = 10  # seconds, after which a check says that it is still running
+AS_IN_STUB = "are used in each other's place", "see where you use each"
+OTHER_ORDER = "have changed positions", "keep the order of the stub"
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,15 @@ def _is_right(check: Callable, example: Callable | None, function: Callable) -> 
 
 
 def _incomparable(error: Exception) -> CheckFailed:
-    """As where the shape of a result is right once and wrong the next time."""
-    property = f"Its result cannot be compared ({in_one_line(error)})."
-    failure = CheckFailed(property, "look at the type and shape of what it returns.")
+    """As where the shape of a result is right once and wrong the next time, or where a gradient ends in a copy."""
+    if "not have been used in the graph" in str(error):
+        failure = CheckFailed(
+            "No gradient comes from its result to its inputs: it learns into a copy.",
+            "detach(), torch.tensor(…) and Parameter(…) make a tensor that nothing leads back from; clone() does not.",
+        )
+    else:
+        property = f"Its result cannot be compared ({in_one_line(error)})."
+        failure = CheckFailed(property, "look at the type and shape of what it returns.")
     failure.__cause__ = error
     return failure
 
@@ -115,7 +123,8 @@ def _with_positions(
 ) -> CheckFailed | None:
     """The failure as it is told where the function passes with two of its arguments in each other's place.
 
-    Where the statement's example is right as it is, of the arguments that it gives only two of the same kind can have
+    That is the order of its arguments, or, where they are named as in the stub, what is made of each. Where the
+    statement's example is right as it is, of the arguments that it gives only two of the same kind can have
     changed positions.
     """
     names = list(kinds)
@@ -123,9 +132,11 @@ def _with_positions(
         if other < shown and kinds[names[one]] != kinds[names[other]]:
             continue
         if _is_right(check, example, swapped(function, one, other)):
+            as_named = parameters(function)[: len(names)] == names
+            how, what = AS_IN_STUB if as_named else OTHER_ORDER
             told = CheckFailed(
-                f"The arguments {names[one]} and {names[other]} have changed positions. {failure.property}",
-                f"it is right with these two swapped: keep the order of the stub. Otherwise {failure.hint}",
+                f"The arguments {names[one]} and {names[other]} {how}. {failure.property}",
+                f"it is right with these two swapped: {what}. Otherwise {failure.hint}",
             )
             told.by_hand = failure.by_hand
             return told
@@ -134,6 +145,8 @@ def _with_positions(
 
 def attempt(check: Callable[[Callable], None], function: Callable) -> None:
     """Run a check in a notebook: print what it says, remember what is solved, and never stop the notebook.
+
+    Whoever interrupts it is told in which line it was, without a traceback.
 
     What was solved and fails now is no longer solved; an unfilled stub is no answer, and leaves it as it is.
     """
@@ -149,13 +162,20 @@ def attempt(check: Callable[[Callable], None], function: Callable) -> None:
             forget(key)
             print("   It was solved before, and no longer is.")
         return
+    except KeyboardInterrupt as stopped:
+        print(f"✘  {name}: interrupted{where(stopped, function)}.")
+        print("   Hint: does each loop come to an end? Print what changes in it, and try it on a small input.")
+        return
     print(f"✔  {name}: solved")
     remember(key)
 
 
 @contextmanager
 def _says_if_slow(name: str) -> Iterator[None]:
-    said = f"   {name}: this check has run for {SLOW} seconds; is there a loop that could be one operation on tensors?"
+    said = (
+        f"   {name}: this check has run for {SLOW} seconds. Is there a loop that could be one operation on tensors, or "
+        "that never ends? Interrupt it with ■ above, or with Kernel → Interrupt."
+    )
     timer = Timer(SLOW, print, [said])
     timer.daemon = True
     timer.start()

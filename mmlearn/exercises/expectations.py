@@ -134,6 +134,11 @@ def expect_number(got: Any, wanted: Real, property: str, hint: str, *, tolerance
     )
 
 
+def expect_seen(got: Tensor, wanted: Tensor, real: Tensor, property: str, hint: str) -> None:
+    """Fail unless a mask (b, n, n) shows each ``real`` token, (b, n), what it must see. Rows of padding may be any."""
+    expect(torch.equal(got & real[:, :, None], wanted & real[:, :, None]), property, hint)
+
+
 def expect_not(
     got: Tensor, mistaken: Tensor | float | tuple, property: str, hint: str, *, tolerance: float = 1e-5
 ) -> None:

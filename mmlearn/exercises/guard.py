@@ -65,6 +65,13 @@ def in_one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {said.rstrip('.')}"
 
 
+def where(error: BaseException, function: Callable) -> str:
+    """In which line of the student's function an error came up; nothing where it was elsewhere."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code is code]
+    return f" in line {lines[-1]}" if lines else ""
+
+
 def _told(error: Exception, function: Callable) -> CheckFailed:
     """What an error inside the function means: a stub, one that is called, or a mistake."""
     frames = list(traceback.walk_tb(error.__traceback__))[1:]  # the first is that of the guard

@@ -98,10 +98,11 @@ def _parts(result: Any) -> list[Tensor]:
 
 def _expect_graph(result: list[Tensor], leaves: list[Tensor]) -> None:
     made = [part for part in result if part.is_leaf and part.requires_grad and not any(part is leaf for leaf in leaves)]
+    new = "a copy" if made and made[0].ndim else "a new number"
     expect(
         not made,
-        "Its result must be made of its inputs; this is a new number, which no input can learn from.",
-        "torch.tensor(…, requires_grad=True) begins a graph of its own: return the loss as it was computed.",
+        f"Its result must be made of its inputs; this is {new}, which no input can learn from.",
+        "torch.tensor(…, requires_grad=True) begins a graph of its own: return what you computed as it is.",
     )
     some = all(part.requires_grad for part in result)
     expect(some, "A gradient must flow from the result to its inputs, or nothing is learned.", STAY)

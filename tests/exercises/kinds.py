@@ -230,7 +230,7 @@ def wrong_answers(task):
     positions = SWAPPED.get(name, "0 1")
     if len(annotations) > 1 and positions != "-":
         exchanged = swapped(right, *map(int, positions.split()))
-        yield Wrong("swapped arguments", exchanged, ("have changed positions",))
+        yield Wrong("swapped arguments", exchanged, ("are used in each other's place",))
     for kind, names, make in (
         ("large numbers cut off", LARGE, mistakes.clamped),
         ("small numbers lost", SMALL, mistakes.numb),

@@ -136,7 +136,7 @@ def _inherit(
 RIGHT = {  # right answers that are written in another way than the library's
     "shifted_right": _shifted,
     "inheritance_rate": _rate,
-    "prefix_mask": _seen,
+    "prefix_mask": lambda prefix, mask=None: _seen(prefix, mask, hide=lambda m: m[:, None] & m[:, :, None]),
     "causal_language_modelling": _causal,
     "replaced_token_detection": _detected,
     "greedy": _greedy,
@@ -198,7 +198,9 @@ MISTAKES = {
             "no mask": lambda prefix, mask=None: prefix_mask(prefix),
             "rows for columns": partial(_seen, hide=lambda m: m[:, :, None]),
         },
-        "A mask must take away columns": {"rows too": partial(_seen, hide=lambda m: m[:, None] & m[:, :, None])},
+        "A mask must take away columns": {
+            "the text before padding": partial(_seen, hide=lambda m: m[:, None] & m.all(1)[:, None, None])
+        },
         "must be boolean": {"numbers": lambda *given: prefix_mask(*given).float()},
         "must have shape": {"one for all": lambda prefix, mask=None: prefix_mask(prefix, mask)[0]},
     },

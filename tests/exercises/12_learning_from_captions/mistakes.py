@@ -125,7 +125,9 @@ RIGHT = {  # right answers that are written in another way than the library's
     "backwards": _turned,
     "bicaptioning": _both_ways,
     "caption_language_modelling": _smoothed,
-    "seq2seq_mask": _sees,
+    "seq2seq_mask": lambda seq2seq, regions, mask: (
+        _sees(seq2seq, regions, mask) & torch.cat([regions, mask], 1)[:, :, None]  # padding sees nothing
+    ),
     "pool_by_attention": _pooled,
     "contrast_and_caption": _two,
     "forget_gate": _gated,

@@ -226,6 +226,9 @@ MISTAKES = {
         },
         "here all of it passes": {"no mask": lambda weight, mask: weight * 1},
         "A gradient must flow": {"nothing learns": detached(own_gradient)},
+        "it learns into a copy": {
+            "a copy": lambda weight, mask: own_gradient(torch.nn.Parameter(weight.clone()), mask)
+        },
         "Each entry must get the gradient of its own loss": {"a hook on the weight": _hooked},
         "Going forward it must be the weight": {"doubled": then(own_gradient, lambda x: 2 * x)},
     },

@@ -130,7 +130,7 @@ MISTAKES = {
         },
         "It must be the mean of": {"a half": lambda z, entry: commitment(z, entry) / 2},
         "The entries must not move": {"both move": lambda z, entry: (z - entry).square().mean()},
-        "have changed positions": {
+        "are used in each other's place": {
             "the entries alone move": lambda z, entry: (z.detach() - entry).square().mean() + 0 * z.sum()
         },
     },

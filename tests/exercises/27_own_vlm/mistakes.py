@@ -234,14 +234,14 @@ def _dpo(chosen, rejected, by_chosen, by_rejected, beta, *, loss=None, slope=Non
     return value, -order * each, order * each
 
 
-RIGHT |= {"packed": _packed, "dpo": _dpo}
+RIGHT |= {"packed": partial(_packed, padding=False), "dpo": _dpo}
 
 MISTAKES |= {
     "packed": {
         "No token must see another conversation": {"a causal mask": partial(_packed, same=False)},
         "No token must see a later one": {"no past": partial(_packed, past=-99)},
         "Each token must see itself": {"not itself": partial(_packed, past=1)},
-        "Nobody must see padding": {"padding too": partial(_packed, padding=False)},
+        "Nobody must see padding": {"padding too": lambda c: (_packed(c)[0] | (c < 0)[:, None], _packed(c)[1])},
         "here they go on along the row": {"along the row": partial(_packed, anew=False)},
         "must be counted from 0": {"from 1": partial(_packed, begin=1)},
         "all of its own conversation": {
