@@ -115,7 +115,9 @@ MISTAKES = {
         "here both weigh a half": {"the middle": lambda text, other, beta=0.5: (text + other) / 2},
         "here each text weighs 1": {"a sum": lambda text, other, beta=0.5: text + other},
         "here the text stays whole": {"a step": lambda text, other, beta=0.5: text + beta * other},
-        "have changed positions": {"the other way": lambda text, other, beta=0.5: interpolate_texts(other, text, beta)},
+        "are used in each other's place": {
+            "the other way": lambda text, other, beta=0.5: interpolate_texts(other, text, beta)
+        },
         "none comes to other": {"the other is a constant": deaf(interpolate_texts, 1)},
     },
     "conditioning_augmentation": {

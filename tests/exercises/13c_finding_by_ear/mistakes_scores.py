@@ -143,7 +143,7 @@ MISTAKES = {
         "A letter that is replaced must cost 1": {"replaced for 2": partial(_rate, edits=partial(_edits, replace=2))},
         "A letter that is missing must cost 1": {"missing is free": partial(_rate, edits=partial(_edits, put=0))},
         "A letter too many must cost 1": {"too many is free": partial(_rate, edits=partial(_edits, leave=0))},
-        "said and right have changed positions": {
+        "said and right are used in each other's place": {
             "over what was said": partial(_rate, total=lambda said, right: max(1, sum(map(len, said))))
         },
         "here positions are compared": {"position by position": partial(_rate, edits=_position_by_position)},
