@@ -176,5 +176,5 @@ def first_pictures(
         [fits[k, each].tolist() for each, (_, k) in zip(best, rows)],
         [fits[k].float().mean().item() for _, k in rows],
         models=[name for name, _ in rows],
-        title=f"first picture fits, all {len(captions)} captions: {told} (chance {fits.float().mean():.0%})",
+        title=f"first picture fits, all {len(captions)} captions: {told} (chance {fits.float().mean():.1%})",
     )
